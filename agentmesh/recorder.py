@@ -1,0 +1,152 @@
+"""Dialogue events become ledger messages here, and nowhere else in the trunk.
+
+Every method returns once the ledger has acknowledged the message: signed, chained, durable and under a signed
+checkpoint. Agents sign what they say, call and infer; the host (the runtime on this machine) signs what it saw: that
+a dialogue opened and closed, the task a person gave, and what a tool answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, KeyStore, Receipt
+from agentmesh_ledger.log import Ledger
+from agentmesh_models import Profile
+from pydantic import JsonValue
+
+from agentmesh.events import EndReason
+from agentmesh.mesh import Mesh
+from agentmesh.toolbox import ToolResult
+
+HOST = "host"
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which server a tool came from: its name here, its own word on its version, the digest of its tool set."""
+
+    server: str
+    version: str
+    tools_digest: str
+    tool: str
+
+
+class Recorder:
+    """Writes one dialogue. Appends run in a worker thread, one after another, and are never abandoned half-way."""
+
+    def __init__(self, *, ledger: Ledger, keys: KeyStore, dialogue: str) -> None:
+        self.dialogue = dialogue
+        self.messages = 0
+        self._ledger = ledger
+        self._keys = keys
+        self._order = anyio.Lock()
+
+    def agent_id(self, name: str) -> AgentId:
+        """The did:key of an agent of this mesh; its key is made on first use."""
+        return self._key(name).id
+
+    async def open(self, mesh: Mesh, *, participants: Sequence[str]) -> Receipt:
+        """The dialogue begins: which mesh, who takes part."""
+        facts: dict[str, JsonValue] = {
+            "mesh": mesh.name,
+            "mesh_digest": mesh.digest,
+            "pattern": mesh.dialogue.pattern,
+            "participants": [self.agent_id(name) for name in participants],
+        }
+        return await self._append("open", HOST, to=participants, facts=facts)
+
+    async def task(self, text: str, *, to: Sequence[str], reply_to: int) -> Receipt:
+        """What a person asked, as the host received it."""
+        return await self._append("task", HOST, to=to, reply_to=reply_to, parts=(_text("text", text),))
+
+    async def inference(self, agent: str, profile: Profile, *, reply_to: int) -> Receipt:
+        """How the next message of `agent` was made: enough for an auditor to run it again."""
+        facts: dict[str, JsonValue] = {
+            "model": profile.model_digest,
+            "prompt_tokens": len(profile.prompt_tokens),
+            "output_tokens": len(profile.output_tokens),
+            "finish": profile.finish,
+        }
+        part = _json("profile", profile.to_json())
+        return await self._append("inference", agent, reply_to=reply_to, parts=(part,), facts=facts)
+
+    async def say(
+        self, agent: str, text: str, *, to: Sequence[str], reply_to: int, facts: Mapping[str, JsonValue]
+    ) -> Receipt:
+        """What an agent said."""
+        parts = (_text("text", text),)
+        return await self._append("say", agent, to=to, reply_to=reply_to, parts=parts, facts=facts)
+
+    async def call(
+        self, agent: str, origin: Origin, arguments: Mapping[str, JsonValue], *, to: Sequence[str], reply_to: int
+    ) -> Receipt:
+        """A tool call, recorded before it goes out."""
+        parts = (_json("arguments", arguments),)
+        return await self._append("call", agent, to=to, reply_to=reply_to, parts=parts, facts=_tool_facts(origin))
+
+    async def result(self, agent: str, origin: Origin, result: ToolResult, *, reply_to: int) -> Receipt:
+        """What the tool answered, as the host saw it, before the agent reads it."""
+        parts = [_text("text", result.text)]
+        if result.structured is not None:
+            parts.append(_json("structured", result.structured))
+        facts = _tool_facts(origin) | {"error": result.is_error, "milliseconds": round(result.seconds * 1000)}
+        return await self._append("result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts)
+
+    async def close(self, reason: EndReason, detail: str, *, tokens: int, tool_calls: int) -> Receipt:
+        """The dialogue ends, with the reason; safe to call while the task is being cancelled."""
+        facts: dict[str, JsonValue] = {"reason": reason, "tokens": tokens, "tool_calls": tool_calls}
+        with anyio.CancelScope(shield=True):
+            return await self._append("close", HOST, parts=(_text("detail", detail),), facts=facts)
+
+    async def _append(
+        self,
+        kind: str,
+        author: str,
+        *,
+        to: Sequence[str] = (),
+        reply_to: int | None = None,
+        parts: tuple[DraftPart, ...] = (),
+        facts: Mapping[str, JsonValue] | None = None,
+    ) -> Receipt:
+        draft = Draft(
+            author=self._key(author),
+            kind=kind,
+            dialogue=self.dialogue,
+            to=tuple(self.agent_id(name) for name in to),
+            reply_to=reply_to,
+            parts=parts,
+            facts=dict(facts or {}),
+        )
+        async with self._order:
+            # Not abandoned on cancellation: an append either happened, and was counted, or did not.
+            (receipt,) = await anyio.to_thread.run_sync(partial(self._ledger.append, [draft]))
+            self.messages += 1
+        return receipt
+
+    def _key(self, name: str) -> AgentKey:
+        return self._keys.agent(name)
+
+
+def _text(name: str, text: str) -> DraftPart:
+    # A model can emit lone surrogates through JSON escapes; they have no UTF-8 form.
+    return DraftPart(name=name, type=_TEXT, data=text.encode("utf-8", "replace"))
+
+
+def _json(name: str, value: object) -> DraftPart:
+    return DraftPart(name=name, type=_JSON, data=json.dumps(value, ensure_ascii=True, sort_keys=True).encode())
+
+
+def _tool_facts(origin: Origin) -> dict[str, JsonValue]:
+    return {
+        "server": origin.server,
+        "server_version": origin.version,
+        "tool": origin.tool,
+        "tools_digest": origin.tools_digest,
+    }

@@ -1,0 +1,233 @@
+"""A mesh brought to life: models loaded, servers started, the ledger open; then dialogues run in it.
+
+`run_dialogue` is all a command line needs. `open_mesh` keeps a mesh alive for several dialogues, as serving does.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from agentmesh_ledger import KeyStore
+from agentmesh_ledger.log import Ledger
+from agentmesh_models import Engine, open_model
+
+from agentmesh.agent import PEERS, Agent, Floor
+from agentmesh.dialogue import PATTERNS, Stage
+from agentmesh.errors import RunError
+from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
+from agentmesh.limits import Budget, LimitReached
+from agentmesh.mesh import AgentSpec, Mesh
+from agentmesh.prompt import Said
+from agentmesh.recorder import HOST, Recorder
+from agentmesh.serving import AgentCard, agent_server
+from agentmesh.toolbox import Servers, Toolbox, open_servers
+
+
+async def run_dialogue(mesh: Mesh, task: str, *, listen: Listener, ledger: Path | None = None) -> Ended:
+    """Run one dialogue of `mesh` on `task` and close it in the ledger, whatever happens.
+
+    `listen` hears every event, the last of which is `Ended`; `ledger` overrides the mesh file's place for the record.
+
+    Raises:
+        AgentMeshError, ModelError, LedgerError: the mesh could not be brought up, or failed in the middle; what the
+            ledger had acknowledged stays there, and the dialogue is closed with the reason "failed" where that can
+            still be written. Cancellation closes it with "cancelled" and goes on.
+    """
+    async with open_mesh(mesh, listen=listen, ledger=ledger) as live:
+        return await live.run(task)
+
+
+@asynccontextmanager
+async def open_mesh(mesh: Mesh, *, listen: Listener, ledger: Path | None = None) -> AsyncIterator[LiveMesh]:
+    """Load the models, start the servers, open the ledger; close them all on the way out."""
+    where = ledger or mesh.ledger_path
+    async with AsyncExitStack() as stack:
+        engines = await _open_engines(mesh, stack)
+        servers = await stack.enter_async_context(
+            open_servers(mesh.servers, base=mesh.folder, notice=lambda text: listen(Notice(text=text)))
+        )
+        for name, spec in mesh.agents.items():
+            _toolbox(name, spec, servers, {})  # a tool that nobody serves is found before anything is recorded
+        keys = KeyStore(mesh.keys_dir if ledger is None else ledger.parent / "keys")
+        log = await anyio.to_thread.run_sync(
+            partial(Ledger.open, where, origin=mesh.origin, keys=keys, create=True)
+        )
+        stack.callback(log.close)
+        yield LiveMesh(mesh=mesh, engines=engines, servers=servers, log=log, keys=keys, where=where, listen=listen)
+
+
+class LiveMesh:
+    """A mesh that is up. Dialogues in it may follow one another or run side by side."""
+
+    def __init__(
+        self,
+        *,
+        mesh: Mesh,
+        engines: Mapping[str, Engine],
+        servers: Servers,
+        log: Ledger,
+        keys: KeyStore,
+        where: Path,
+        listen: Listener,
+    ) -> None:
+        self.mesh = mesh
+        self._engines = engines
+        self._servers = servers
+        self._log = log
+        self._keys = keys
+        self._where = where
+        self._listen = listen
+
+    async def run(self, task: str) -> Ended:
+        """Run the mesh file's pattern on `task`, as one dialogue."""
+        pattern = PATTERNS[self.mesh.dialogue.pattern]
+        return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task))
+
+    async def ask(self, agent: str, question: str) -> str:
+        """Ask one agent one question, as a dialogue of its own. Returns its answer.
+
+        Raises:
+            RunError: no such agent, or the dialogue ended at a limit.
+        """
+        if agent not in self.mesh.agents:
+            raise RunError("no_such_agent", f"no agent {agent!r}", hint=f"there are: {', '.join(self.mesh.agents)}")
+
+        async def turn(stage: Stage) -> str:
+            return (await stage.speak(agent, task=question, previous=None, to=stage.everyone)).text
+
+        ended = await self._dialogue(question, (agent,), turn)
+        if ended.reason != "done":
+            raise RunError(ended.reason, ended.detail)
+        return ended.answer
+
+    def _speakers(self) -> tuple[str, ...]:
+        dialogue = self.mesh.dialogue
+        if dialogue.pattern == "orchestrator" and dialogue.lead:
+            return (dialogue.lead,)
+        return dialogue.order or tuple(self.mesh.agents)
+
+    async def _dialogue(
+        self, task: str, to: tuple[str, ...], play: Callable[[Stage], Awaitable[str]]
+    ) -> Ended:
+        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=_new_id())
+        budget = Budget(limits=self.mesh.dialogue.limits)
+        floor = Floor(recorder=recorder, budget=budget, listen=self._listen, open_calls={})
+        run = _Run(recorder=recorder, budget=budget, listen=self._listen, where=str(self._where))
+        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents))
+        self._listen(
+            Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=str(self._where))
+        )
+        try:
+            with anyio.move_on_after(self.mesh.dialogue.limits.seconds) as clock:
+                asked = await recorder.task(task, to=to, reply_to=opened.index)
+                said = Said(index=asked.index, leaf_hash=asked.leaf_hash, agent=HOST, text=task)
+                self._listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
+                stage = Stage(mesh=self.mesh, cast={}, floor=floor, task=task, task_said=said)
+                async with self._cast(stage):
+                    run.said = stage.said
+                    run.answer = await play(stage)
+            if clock.cancelled_caught:
+                limit = self.mesh.dialogue.limits.seconds
+                return await run.end("limit_seconds", f"the dialogue's {limit:g} seconds are used up")
+        except BaseException as error:
+            return await run.end_after(error)
+        return await run.end("done", "")
+
+    @asynccontextmanager
+    async def _cast(self, stage: Stage) -> AsyncIterator[None]:
+        """Give every agent its toolbox for this dialogue, its peers mounted in it as an MCP server in memory."""
+        async with AsyncExitStack() as stack:
+            cast: dict[str, Agent] = {}
+            stage.cast = cast
+            for name, spec in self.mesh.agents.items():
+                extra: Servers = {}
+                if spec.peers:
+                    cards = {peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in spec.peers}
+                    server = agent_server(
+                        cards, partial(stage.answer_peer, name), name=PEERS, instructions="Ask one of your peers."
+                    )
+                    extra = await stack.enter_async_context(open_servers({PEERS: server}, base=self.mesh.folder))
+                cast[name] = Agent(
+                    name=name,
+                    spec=spec,
+                    engine=self._engines[name],
+                    toolbox=_toolbox(name, spec, self._servers, extra),
+                )
+            yield
+
+
+class _Run:
+    """How one dialogue ends: closed in the ledger first, then told to whoever listens."""
+
+    def __init__(self, *, recorder: Recorder, budget: Budget, listen: Listener, where: str) -> None:
+        self.answer = ""
+        self.said: list[Said] = []
+        self._recorder = recorder
+        self._budget = budget
+        self._listen = listen
+        self._where = where
+        self._started = time.monotonic()
+
+    async def end(self, reason: EndReason, detail: str) -> Ended:
+        budget, recorder = self._budget, self._recorder
+        await recorder.close(reason, detail, tokens=budget.tokens, tool_calls=budget.tool_calls)
+        # A dialogue cut short still has what was said last: a partial result, told as such by the reason.
+        answer = self.answer or (self.said[-1].text if self.said else "")
+        ended = Ended(
+            dialogue=recorder.dialogue,
+            ledger=self._where,
+            reason=reason,
+            detail=detail,
+            answer=answer,
+            messages=recorder.messages,
+            tool_calls=budget.tool_calls,
+            tokens=budget.tokens,
+            seconds=time.monotonic() - self._started,
+        )
+        self._listen(ended)
+        return ended
+
+    async def end_after(self, error: BaseException) -> Ended:
+        """Close with the reason that `error` gives; a limit is an end, everything else goes on to the caller."""
+        if self._budget.reached is not None:
+            return await self.end(self._budget.reached.limit, str(self._budget.reached))
+        if isinstance(error, LimitReached):
+            return await self.end(error.limit, str(error))
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            await self.end("cancelled", "stopped by the person who ran it")
+        elif isinstance(error, Exception):
+            await self.end("failed", f"{type(error).__name__}: {error}")
+        raise error
+
+
+async def _open_engines(mesh: Mesh, stack: AsyncExitStack) -> dict[str, Engine]:
+    """One engine for each distinct model; agents that name the same model share it."""
+    shared: dict[tuple[object, ...], Engine] = {}
+    engines: dict[str, Engine] = {}
+    for name in mesh.agents:
+        key = mesh.model_spec(name)
+        if key not in shared:
+            spec, n_ctx, threads, gpu_layers = key
+            load = partial(
+                open_model, spec, n_ctx=n_ctx, threads=threads, gpu_layers=gpu_layers, base=mesh.folder
+            )
+            shared[key] = await anyio.to_thread.run_sync(load)
+            stack.push_async_callback(shared[key].aclose)
+        engines[name] = shared[key]
+    return engines
+
+
+def _toolbox(name: str, spec: AgentSpec, servers: Servers, extra: Servers) -> Toolbox:
+    return Toolbox(servers, allow=spec.tools, extra=extra)
+
+
+def _new_id() -> str:
+    """A dialogue's id: the day for people, randomness against clashes between nodes."""
+    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(6)}"
