@@ -1,0 +1,1 @@
+"""Exact arithmetic: expressions in, rationals out."""

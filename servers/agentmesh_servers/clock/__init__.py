@@ -1,0 +1,1 @@
+"""The time in the zones and cities of the world."""

@@ -1,0 +1,72 @@
+"""What the MCP faces of all servers share: how one is made, how it answers, how it refuses.
+
+Knows the MCP SDK and nothing of any tool.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+from agentmesh_servers.errors import ServersError
+
+READS_ONLY: Final = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+
+
+def distribution_version() -> str:
+    """The version of the installed distribution, or `0` in a tree that was never installed."""
+    try:
+        return version("agentmesh-runtime")
+    except PackageNotFoundError:
+        return "0"
+
+
+@contextmanager
+def logging_left_alone() -> Iterator[None]:
+    """Keeps the SDK from configuring the process's root logger while a server is built.
+
+    `MCPServer()` calls `logging.basicConfig`, which would put its handler and level on whatever
+    program mounts the server; with a handler already there it does nothing.
+    """
+    root = logging.getLogger()
+    guard = logging.NullHandler()
+    root.addHandler(guard)
+    try:
+        yield
+    finally:
+        root.removeHandler(guard)
+
+
+def make_server(name: str, *, title: str, instructions: str) -> MCPServer:
+    """An empty server with the identity that every server of this package carries."""
+    with logging_left_alone():
+        return MCPServer(name, title=title, instructions=instructions, version=distribution_version())
+
+
+def answer(text: str, value: BaseModel) -> CallToolResult:
+    """The whole answer twice: as the text a model reads and as named fields.
+
+    Hosts show one or the other, so neither may hold less than the other.
+    """
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=value.model_dump(mode="json")
+    )
+
+
+@contextmanager
+def advice() -> Iterator[None]:
+    """Turns this package's error into a tool result that the model can read and act on."""
+    try:
+        yield
+    except ServersError as error:
+        raise ToolError(error.message) from error
