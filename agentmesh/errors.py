@@ -41,7 +41,9 @@ class MeshFileError(AgentMeshError):
 class ToolboxError(AgentMeshError):
     """A tool server that did not start, or a tool that nobody serves. `server` is its name in the mesh file."""
 
-    def __init__(self, reason: str, message: str, *, server: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, reason: str, message: str, *, server: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(reason, message, hint=hint)
         self.server = server
 

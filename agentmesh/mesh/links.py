@@ -1,0 +1,207 @@
+"""Mistakes in what a mesh file's parts say of one another: tools of no server, peers that are not there, cycles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from agentmesh.errors import Mistake
+from agentmesh.mesh.lines import KeyPath, Places
+from agentmesh.mesh.shape import did_you_mean, dotted
+from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
+from agentmesh_servers import registry
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
+_PLACEHOLDERS = ("task", "previous")
+# The host speaks under its own name in the ledger, and an agent's peers are mounted as a server of that name.
+_RESERVED_AGENTS = frozenset({"host", "log"})
+_RESERVED_SERVERS = frozenset({"peers"})
+
+
+def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
+    """Every mistake in `mesh` that its shape alone did not show, in the order of the file's tables."""
+    check = _Links(mesh, places)
+    found = [*check.dialogue(), *check.models(), *check.agents(), *check.servers()]
+    return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
+
+
+class _Links:
+    def __init__(self, mesh: Mesh, places: Places) -> None:
+        self.mesh = mesh
+        self.places = places
+
+    def _at(self, path: KeyPath, reason: str, text: str) -> Mistake:
+        return Mistake(reason=reason, key=dotted(path), line=self.places.line(path), text=text)
+
+    def dialogue(self) -> Iterator[Mistake]:
+        spec, agents = self.mesh.dialogue, self.mesh.agents
+        if spec.pattern == "orchestrator":
+            path: KeyPath = ("dialogue", "lead")
+            if spec.lead is None:
+                yield self._at(
+                    path, "missing", "is missing: the pattern 'orchestrator' needs the agent that leads"
+                )
+            elif spec.lead not in agents:
+                yield self._at(
+                    path, "unknown_agent", f"no agent {spec.lead!r}{did_you_mean(spec.lead, agents)}"
+                )
+            if spec.order:
+                yield self._at(
+                    ("dialogue", "order"), "unused_key", "has no meaning with the pattern 'orchestrator'"
+                )
+        else:
+            for key in ("lead", "plan"):
+                if key in spec.model_fields_set:
+                    text = f"has a meaning with the pattern 'orchestrator' only, and this is {spec.pattern!r}"
+                    yield self._at(("dialogue", key), "unused_key", text)
+        yield from self._named(("dialogue", "order"), spec.order)
+
+    def models(self) -> Iterator[Mistake]:
+        for name, spec in self.mesh.models.items():
+            yield from self._model(("models", name, "path"), spec.path)
+
+    def agents(self) -> Iterator[Mistake]:
+        agents = self.mesh.agents
+        if not agents:
+            yield self._at(
+                ("agents",), "missing", "is missing: a mesh needs at least one agent, [agents.NAME]"
+            )
+        folded: dict[str, str] = {}
+        for name, spec in agents.items():
+            path: KeyPath = ("agents", name)
+            yield from self._name(path, name, "agent", _RESERVED_AGENTS)
+            other = folded.setdefault(name.lower(), name)
+            if other != name:
+                # Key files are named after agents, and not every file system tells the two apart.
+                yield self._at(
+                    path, "bad_name", f"differs from the agent {other!r} in upper and lower case only"
+                )
+            yield from self._agent(path, name, spec)
+        yield from self._cycles()
+
+    def servers(self) -> Iterator[Mistake]:
+        for name, spec in self.mesh.servers.items():
+            path: KeyPath = ("servers", name)
+            yield from self._name(path, name, "server", _RESERVED_SERVERS)
+            yield from self._server(path, spec)
+
+    def _name(self, path: KeyPath, name: str, what: str, reserved: frozenset[str]) -> Iterator[Mistake]:
+        if name.lower() in reserved:
+            yield self._at(
+                path, "reserved_name", f"the name {name!r} is taken by AgentMesh itself; choose another"
+            )
+        elif not _NAME.fullmatch(name):
+            text = f"the name of {'an' if what == 'agent' else 'a'} {what} begins with a letter and holds letters,"
+            yield self._at(path, "bad_name", f"{text} digits, - and _ only (at most 40)")
+
+    def _agent(self, path: KeyPath, name: str, spec: AgentSpec) -> Iterator[Mistake]:
+        if spec.model not in self.mesh.models:
+            yield from self._model((*path, "model"), spec.model)
+        for number, entry in enumerate(spec.tools):
+            server = entry.partition(".")[0]
+            if server not in self.mesh.servers:
+                text = f"no server {server!r}{did_you_mean(server, self.mesh.servers)}"
+                yield self._at((*path, "tools", number), "unknown_server", text)
+        yield from self._named((*path, "peers"), spec.peers, but=name)
+        yield from self._named((*path, "checks"), spec.checks, but=name)
+        if spec.checks and not spec.tools:
+            text = "an agent that checks others does so with a tool; give it one under `tools`"
+            yield self._at((*path, "checks"), "missing", text)
+        for wrong in _PLACEHOLDER.findall(spec.prompt):
+            if wrong not in _PLACEHOLDERS:
+                text = f"no placeholder {{{wrong}}}{did_you_mean(wrong, _PLACEHOLDERS)}"
+                yield self._at((*path, "prompt"), "unknown_placeholder", text)
+
+    def _named(self, path: KeyPath, names: tuple[str, ...], *, but: str | None = None) -> Iterator[Mistake]:
+        """Mistakes in a list of agents: one that is not there, the agent itself, one given twice."""
+        known = [name for name in self.mesh.agents if name != but]
+        for number, name in enumerate(names):
+            if name == but:
+                yield self._at((*path, number), "names_itself", f"{name!r} names itself")
+            elif name not in self.mesh.agents:
+                yield self._at(
+                    (*path, number), "unknown_agent", f"no agent {name!r}{did_you_mean(name, known)}"
+                )
+            elif name in names[:number]:
+                yield self._at((*path, number), "repeated", f"{name!r} is given twice")
+
+    def _model(self, path: KeyPath, spec: str) -> Iterator[Mistake]:
+        if spec == "nano":
+            return
+        if spec.startswith("hf:"):
+            text = "models by their address on a hub come in a later release; download the file and give its path"
+            yield self._at(path, "not_yet", text)
+            return
+        script = spec.removeprefix("scripted:")
+        if script == spec and not spec.endswith(".gguf"):
+            yield self._at(path, "unknown_model", self._no_model(path, spec))
+            return
+        file = self.mesh.folder / Path(script).expanduser()
+        if not file.is_file():
+            what = "is a folder, not a file" if file.is_dir() else "no such file"
+            yield self._at(path, "model_not_found", f"{what}: {file}")
+
+    def _no_model(self, path: KeyPath, spec: str) -> str:
+        known = ["nano"] if path[0] == "models" else ["nano", *self.mesh.models]
+        near = did_you_mean(spec, known)
+        if near.startswith("; did"):
+            return f"no model {spec!r}{near}"
+        return f"no model {spec!r}; give {' or '.join(map(repr, known))}, or the path of a .gguf file"
+
+    def _server(self, path: KeyPath, spec: ServerSpec) -> Iterator[Mistake]:
+        given = [key for key in ("builtin", "command", "url") if getattr(spec, key) is not None]
+        if len(given) != 1:
+            what = "has " + " and ".join(given) if given else "has none of builtin, command and url"
+            yield self._at(path, "bad_server", f"{what}; a server has exactly one of the three")
+            return
+        kind = given[0]
+        for key, wanted in (("env", "command"), ("cwd", "command"), ("options", "builtin")):
+            if key in spec.model_fields_set and kind != wanted:
+                yield self._at((*path, key), "unused_key", f"has a meaning beside {wanted!r} only")
+        if spec.command is not None and not spec.command:
+            yield self._at(
+                (*path, "command"), "bad_value", 'must name a program, for example ["npx", "-y", "..."]'
+            )
+        if spec.url is not None and not re.match(r"https?://[^\s/]", spec.url):
+            yield self._at((*path, "url"), "bad_value", "must begin with http:// or https://")
+        if spec.builtin is not None:
+            yield from self._builtin(path, spec.builtin, spec)
+
+    def _builtin(self, path: KeyPath, name: str, spec: ServerSpec) -> Iterator[Mistake]:
+        if name not in registry.names():
+            text = f"no built-in server {name!r}{did_you_mean(name, registry.names())}"
+            yield self._at((*path, "builtin"), "unknown_builtin", text)
+            return
+        known = registry.options(name)
+        for option in spec.options:
+            if option not in known:
+                text = f"the server {name!r} has no such option{did_you_mean(option, sorted(known))}"
+                yield self._at((*path, "options", option), "unknown_option", text)
+        folder = spec.options.get("folder")
+        if folder is not None and "folder" in known and not (self.mesh.folder / folder).is_dir():
+            text = f"no such folder: {self.mesh.folder / folder}"
+            yield self._at((*path, "options", "folder"), "folder_not_found", text)
+
+    def _cycles(self) -> Iterator[Mistake]:
+        """Peers that would ask one another in a circle, each circle once."""
+        done: set[str] = set()
+        for name in self.mesh.agents:
+            cycle = self._cycle_from(name, (), done)
+            if cycle:
+                path: KeyPath = ("agents", cycle[0], "peers")
+                yield self._at(path, "peer_cycle", f"peers ask one another in a circle: {' -> '.join(cycle)}")
+
+    def _cycle_from(self, name: str, above: tuple[str, ...], done: set[str]) -> tuple[str, ...] | None:
+        if name in above:
+            return (*above[above.index(name) :], name)
+        if name in done or name not in self.mesh.agents:
+            return None
+        done.add(name)
+        for peer in self.mesh.agents[name].peers:
+            # An agent that names itself is told on its own.
+            cycle = None if peer == name else self._cycle_from(peer, (*above, name), done)
+            if cycle:
+                return cycle
+        return None

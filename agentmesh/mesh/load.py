@@ -1,0 +1,135 @@
+"""From a mesh file to a checked `Mesh`, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from agentmesh.errors import MeshFileError, Mistake
+from agentmesh.mesh.lines import KeyPath, Places, find_places
+from agentmesh.mesh.links import link_mistakes
+from agentmesh.mesh.shape import Raw, dotted, shape_mistakes, without
+from agentmesh.mesh.spec import Mesh, MeshDocument
+
+FILE_NAME: Final = "mesh.toml"
+_MOST_BYTES: Final = 1_000_000
+_PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
+_ITEMS: Final = {"agents": "agents", "servers": "servers", "models": "models"}
+
+
+def load_mesh(path: Path) -> Mesh:
+    """The mesh in a file, or in the `mesh.toml` of a folder.
+
+    Raises:
+        MeshFileError: the file cannot be read, or something in it is wrong; it lists every mistake found, with file,
+            key, line and, where one is near, what was probably meant.
+    """
+    shown = path / FILE_NAME if path.is_dir() else path
+    data = _bytes(shown)
+    text = _text(shown, data)
+    raw, places = _parse(shown, text)
+    digest = hashlib.sha256(data).hexdigest()
+    try:
+        document = MeshDocument.model_validate(raw)
+    except ValidationError as error:
+        mistakes = shape_mistakes(error, places)
+        raise MeshFileError(
+            shown, _with_links(mistakes, without(raw, error), shown, digest, places)
+        ) from None
+    mesh = _mesh(document, shown, digest)
+    links = link_mistakes(mesh, places)
+    if links:
+        raise MeshFileError(shown, links)
+    return mesh
+
+
+def _mesh(document: MeshDocument, path: Path, digest: str) -> Mesh:
+    return Mesh(
+        name=document.mesh.name,
+        origin=document.mesh.origin or f"agentmesh.local/{document.mesh.name}",
+        ledger=document.mesh.ledger,
+        dialogue=document.dialogue,
+        models=document.models,
+        agents=document.agents,
+        servers=document.servers,
+        path=path.absolute(),
+        digest=digest,
+    )
+
+
+def _with_links(
+    mistakes: tuple[Mistake, ...], rest: Raw, path: Path, digest: str, places: Places
+) -> tuple[Mistake, ...]:
+    """The mistakes of shape, and those of links in what is left without them; each key is told once."""
+    try:
+        document = MeshDocument.model_validate(rest)
+    except ValidationError:
+        return mistakes
+    told = {mistake.key for mistake in mistakes}
+    more = [
+        mistake
+        for mistake in link_mistakes(_mesh(document, path, digest), places)
+        # What was taken out must not be told as missing.
+        if mistake.key not in told and mistake.reason != "missing"
+    ]
+    return tuple(sorted((*mistakes, *more), key=lambda mistake: mistake.line or 0))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+    except FileNotFoundError:
+        mistake = Mistake(reason="not_found", key="", line=None, text="there is no such mesh file")
+        raise MeshFileError(path, (mistake,), hint="`agentmesh init` makes one that runs") from None
+    except OSError as error:
+        mistake = Mistake(reason="unreadable", key="", line=None, text=f"cannot be read: {error.strerror}")
+        raise MeshFileError(path, (mistake,)) from None
+    if len(data) > _MOST_BYTES:
+        mistake = Mistake(
+            reason="too_large", key="", line=None, text="is larger than a megabyte: no mesh file"
+        )
+        raise MeshFileError(path, (mistake,))
+    return data
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        mistake = Mistake(reason="not_utf8", key="", line=line, text="is not UTF-8 text")
+        raise MeshFileError(path, (mistake,)) from None
+
+
+def _parse(path: Path, text: str) -> tuple[Raw, Places]:
+    places = find_places(text)
+    try:
+        return tomllib.loads(text), places
+    except tomllib.TOMLDecodeError as error:
+        repeated = tuple(_repeated(each.path, each.line, each.first, each.table) for each in places.repeated)
+        raise MeshFileError(path, repeated or (_syntax(str(error), text),)) from None
+    except RecursionError:
+        mistake = Mistake(reason="syntax", key="", line=None, text="is nested too deeply")
+        raise MeshFileError(path, (mistake,)) from None
+
+
+def _syntax(message: str, text: str) -> Mistake:
+    place = _PLACE.search(message)
+    line = int(place[1]) if place and place[1] else len(text.splitlines()) or 1
+    column = f" (column {place[2]})" if place and place[2] else " (at the end of the file)"
+    said = _PLACE.sub("", message)
+    return Mistake(reason="syntax", key="", line=line, text=f"not TOML{column}: {said[:1].lower()}{said[1:]}")
+
+
+def _repeated(path: KeyPath, line: int, first: int, table: bool) -> Mistake:
+    if len(path) == 2 and path[0] in _ITEMS:
+        text = f"two {_ITEMS[str(path[0])]} are named {path[1]!r}; the first is at line {first}"
+    else:
+        text = f"this {'table' if table else 'key'} is given twice; the first is at line {first}"
+    return Mistake(reason="repeated", key=dotted(path), line=line, text=text)

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from agentmesh.errors import MeshFileError
+from agentmesh.mesh import load_mesh
+
+GOOD = """\
+[mesh]
+name = "desk"
+
+[dialogue]
+pattern = "orchestrator"
+lead = "front"
+
+[dialogue.limits]
+turns = 5
+
+[models.small]
+path = "qwen.gguf"
+n_ctx = 4096
+
+[agents.front]
+model = "nano"
+role = "You pass questions on. You are brief."
+peers = ["math"]
+
+[agents.math]
+model = "small"
+role = "You calculate."
+about = "Calculates."
+tools = ["calculator.evaluate", "notes"]
+
+[servers.calculator]
+builtin = "calculator"
+
+[servers.notes]
+builtin = "notes"
+options = { folder = "texts" }
+
+[servers.files]
+command = ["npx", "server"]
+env = { HOME = "x" }
+timeout = 5
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "qwen.gguf").write_bytes(b"GGUF")
+    (tmp_path / "texts").mkdir()
+    return tmp_path
+
+
+def refused(folder: Path, text: str) -> MeshFileError:
+    path = folder / "mesh.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(MeshFileError) as caught:
+        load_mesh(path)
+    return caught.value
+
+
+def line_of(text: str, part: str) -> int:
+    return text[: text.index(part)].count("\n") + 1
+
+
+def test_a_good_file_becomes_a_mesh(folder: Path) -> None:
+    (folder / "mesh.toml").write_text(GOOD)
+    mesh = load_mesh(folder)
+    assert mesh.name == "desk"
+    assert mesh.origin == "agentmesh.local/desk"
+    assert mesh.path == folder / "mesh.toml"
+    assert mesh.folder == folder
+    assert mesh.ledger_path == folder / ".agentmesh" / "ledger.db"
+    assert mesh.keys_dir == folder / ".agentmesh" / "keys"
+    assert mesh.digest == hashlib.sha256(GOOD.encode()).hexdigest()
+    assert list(mesh.agents) == ["front", "math"]
+    assert mesh.agents["front"].about == "You pass questions on."
+    assert mesh.agents["math"].about == "Calculates."
+    assert mesh.agents["math"].tools == ("calculator.evaluate", "notes")
+    assert mesh.dialogue.limits.turns == 5
+    assert mesh.dialogue.limits.identical_calls == 3
+    assert mesh.servers["files"].command == ("npx", "server")
+    assert mesh.servers["files"].timeout == 5.0
+    assert mesh.model_spec("front") == ("nano", None, None, 0)
+    assert mesh.model_spec("math") == ("qwen.gguf", 4096, None, 0)
+
+
+def test_a_scripted_model_is_a_model(folder: Path) -> None:
+    (folder / "steps.json").write_text("[]")
+    (folder / "mesh.toml").write_text(GOOD.replace('model = "nano"', 'model = "scripted:steps.json"'))
+    assert load_mesh(folder).model_spec("front")[0] == "scripted:steps.json"
+
+
+MISTAKES = [
+    # (replaced, by, reason, key, where its line is found, what the message says)
+    ("turns = 5", "turn = 5", "unknown_key", "dialogue.limits.turn", "turn =", "did you mean 'turns'?"),
+    ("turns = 5", 'turns = "5"', "bad_value", "dialogue.limits.turns", "turns =", "must be a whole number"),
+    ("turns = 5", "turns = 0", "bad_value", "dialogue.limits.turns", "turns =", "greater than or equal to 1"),
+    ('name = "desk"', 'name = "my desk"', "bad_value", "mesh.name", "name =", "letters, digits"),
+    ('name = "desk"', "", "missing", "mesh.name", "[mesh]", "is missing"),
+    ('name = "desk"', 'name = "d"\norigin = "a b"', "bad_value", "mesh.origin", "origin", "visible ASCII"),
+    ('"orchestrator"', '"ring"', "bad_value", "dialogue.pattern", "pattern", "'chain', 'round_robin'"),
+    ('lead = "front"', "", "missing", "dialogue.lead", "[dialogue]", "needs the agent that leads"),
+    ('lead = "front"', 'lead = "frond"', "unknown_agent", "dialogue.lead", "lead =", "did you mean 'front'?"),
+    ('"orchestrator"', '"chain"', "unused_key", "dialogue.lead", "lead =", "'orchestrator' only"),
+    ('role = "You calculate."', "", "missing", "agents.math.role", "[agents.math]", "is missing"),
+    ('["math"]', '["maths"]', "unknown_agent", "agents.front.peers", "peers =", "did you mean 'math'?"),
+    ('["math"]', '["front"]', "names_itself", "agents.front.peers", "peers =", "names itself"),
+    ('["math"]', '"math"', "bad_value", "agents.front.peers", "peers =", "must be a list"),
+    ('["math"]', "[7]", "bad_value", "agents.front.peers", "peers =", "must be text in quotes"),
+    ('["math"]', '["math", "math"]', "repeated", "agents.front.peers", "peers =", "given twice"),
+    ('"small"', '"smal"', "unknown_model", "agents.math.model", 'model = "smal"', "did you mean 'small'?"),
+    (
+        '"small"',
+        '"gpt-7"',
+        "unknown_model",
+        "agents.math.model",
+        'model = "gpt',
+        "'nano' or 'small', or the path",
+    ),
+    ('"small"', '"hf:a/b.gguf"', "not_yet", "agents.math.model", "hf:", "later release"),
+    ('"qwen.gguf"', '"gone.gguf"', "model_not_found", "models.small.path", "path =", "no such file"),
+    (
+        '"calculator.evaluate"',
+        '"calculater.evaluate"',
+        "unknown_server",
+        "agents.math.tools",
+        "tools =",
+        "no server 'calculater'; did you mean 'calculator'?",
+    ),
+    ("[agents.math]", "[agents.host]", "reserved_name", "agents.host", "[agents.host]", "AgentMesh itself"),
+    ("[agents.math]", '[agents."a b"]', "bad_name", "agents.a b", '[agents."', "begins with a letter"),
+    ("[agents.math]", "[agents.Front]", "bad_name", "agents.Front", "[agents.F", "upper and lower case"),
+    (
+        "[servers.files]",
+        "[servers.peers]",
+        "reserved_name",
+        "servers.peers",
+        "[servers.p",
+        "AgentMesh itself",
+    ),
+    (
+        'builtin = "calculator"',
+        'builtin = "calc"',
+        "unknown_builtin",
+        "servers.calculator.builtin",
+        'builtin = "calc"',
+        "no built-in server 'calc'",
+    ),
+    (
+        "folder =",
+        "folders =",
+        "unknown_option",
+        "servers.notes.options.folders",
+        "folders",
+        "did you mean 'folder'?",
+    ),
+    ('"texts"', '"gone"', "folder_not_found", "servers.notes.options.folder", '"gone"', "no such folder"),
+    ('command = ["npx", "server"]', "", "bad_server", "servers.files", "[servers.files]", "exactly one"),
+    ("timeout = 5", 'url = "http://x"', "bad_server", "servers.files", "[servers.files]", "command and url"),
+    ("timeout = 5", "timeout = -1", "bad_value", "servers.files.timeout", "timeout", "greater than 0"),
+    ('["npx", "server"]', "[]", "bad_value", "servers.files.command", "command", "must name a program"),
+    (
+        'about = "Calculates."',
+        'prompt = "{tsak}"',
+        "unknown_placeholder",
+        "agents.math.prompt",
+        "prompt",
+        "'task'?",
+    ),
+    (
+        'about = "Calculates."',
+        'checks = ["me"]',
+        "unknown_agent",
+        "agents.math.checks",
+        "checks",
+        "no agent 'me'",
+    ),
+    ('peers = ["math"]', 'checks = ["math"]', "missing", "agents.front.checks", "checks", "with a tool"),
+    ("[models.small]", "[modles.small]", "unknown_key", "modles", "[modles", "did you mean 'models'?"),
+]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason", "key", "at", "says"), MISTAKES, ids=[f"{m[3]}-{m[2]}" for m in MISTAKES]
+)
+def test_a_mistake_is_told_with_key_line_and_help(
+    folder: Path, old: str, new: str, reason: str, key: str, at: str, says: str
+) -> None:
+    assert old in GOOD
+    text = GOOD.replace(old, new, 1)
+    error = refused(folder, text)
+    told = {mistake.key: mistake for mistake in error.mistakes}
+    assert key in told, error.message
+    assert told[key].reason == reason
+    assert told[key].line == line_of(text, at)
+    assert says in told[key].text
+    assert f"{folder / 'mesh.toml'}:{told[key].line}: {key}: " in error.message
+
+
+def test_two_agents_of_one_name_are_told_plainly(folder: Path) -> None:
+    text = GOOD + '\n[agents.math]\nmodel = "nano"\nrole = "x"\n'
+    error = refused(folder, text)
+    assert error.reason == "repeated"
+    assert error.line == text[: text.rindex("[agents.math]")].count("\n") + 1
+    first = line_of(text, "[agents.math]")
+    assert f"two agents are named 'math'; the first is at line {first}" in error.message
+
+
+def test_two_inline_agents_of_one_name_are_told_plainly(folder: Path) -> None:
+    text = '[mesh]\nname = "d"\n[agents]\na = { model = "nano", role = "x" }\na = { model = "nano", role = "y" }\n'
+    error = refused(folder, text)
+    assert "two agents are named 'a'; the first is at line 4" in error.message
+    assert error.line == 5
+
+
+def test_a_key_given_twice_is_told_with_both_lines(folder: Path) -> None:
+    error = refused(folder, '[mesh]\nname = "a"\nname = "b"\n')
+    assert error.message.endswith("mesh.toml:3: mesh.name: this key is given twice; the first is at line 2")
+
+
+def test_a_cycle_of_peers_is_shown(folder: Path) -> None:
+    text = GOOD.replace('about = "Calculates."', 'peers = ["third"]')
+    text += '\n[agents.third]\nmodel = "nano"\nrole = "x"\npeers = ["front"]\n'
+    error = refused(folder, text)
+    assert error.reason == "peer_cycle"
+    assert error.key == "agents.front.peers"
+    assert "front -> math -> third -> front" in error.message
+    assert len(error.mistakes) == 1
+
+
+def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
+    text = GOOD.replace("turns = 5", "turn = 5").replace('["math"]', '["maths"]').replace("timeout", "timout")
+    error = refused(folder, text)
+    assert [mistake.key for mistake in error.mistakes] == [
+        "dialogue.limits.turn",
+        "agents.front.peers",
+        "servers.files.timout",
+    ]
+
+
+def test_at_most_ten_mistakes_are_listed(folder: Path) -> None:
+    error = refused(folder, '[mesh]\nname = "d"\n' + "\n".join(f"key{n} = 1" for n in range(14)) + "\n")
+    assert len(error.message.splitlines()) == 11
+    assert error.message.endswith("and 4 more")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ('[mesh]\nname = "d\n', 2, "not TOML"),
+        ("[mesh]\nname = \n", 2, "invalid value"),
+        ("[mesh\n", 1, "not TOML"),
+        ('[mesh]\nname = """d\n\n', 3, "at the end of the file"),
+    ],
+)
+def test_broken_toml_is_told_with_its_line(folder: Path, text: str, line: int, says: str) -> None:
+    error = refused(folder, text)
+    assert error.reason == "syntax"
+    assert error.line == line
+    assert says in error.message
+
+
+def test_bytes_that_are_no_text_are_told_with_their_line(folder: Path) -> None:
+    path = folder / "mesh.toml"
+    path.write_bytes(b'[mesh]\nname = "\xff"\n')
+    with pytest.raises(MeshFileError, match="mesh.toml:2: is not UTF-8 text"):
+        load_mesh(path)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder: Path) -> None:
+    (folder / "mesh.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_mesh(folder).name == "desk"
+
+
+def test_a_missing_file_says_how_to_make_one(folder: Path) -> None:
+    with pytest.raises(MeshFileError) as caught:
+        load_mesh(folder / "gone.toml")
+    assert caught.value.reason == "not_found"
+    assert caught.value.hint and "agentmesh init" in caught.value.hint
+
+
+def test_a_deeply_nested_file_is_a_mistake_and_no_crash(folder: Path) -> None:
+    assert refused(folder, "a = " + "[" * 5000 + "]" * 5000).reason in {"syntax", "unknown_key"}
+
+
+def test_a_mesh_without_agents_is_refused(folder: Path) -> None:
+    error = refused(folder, '[mesh]\nname = "d"\n')
+    assert "needs at least one agent" in error.message
+
+
+def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
+    assert "a mesh file begins with [mesh]" in refused(folder, "").message
