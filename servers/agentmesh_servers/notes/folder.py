@@ -184,9 +184,10 @@ def _one_line(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Letters and digits only, without case or accents, words apart by one space."""
-    spread = unicodedata.normalize("NFKD", text)
-    spread = "".join(letter for letter in spread if not unicodedata.combining(letter)).casefold()
-    return " ".join(re.findall(r"[^\W_]+", spread))
+    if not text.isascii():
+        spread = unicodedata.normalize("NFKD", text)
+        text = "".join(letter for letter in spread if not unicodedata.combining(letter))
+    return " ".join(re.findall(r"[^\W_]+", text.casefold()))
 
 
 def _with_text(note: Note) -> Note:

@@ -31,55 +31,55 @@ _LINES: Final = {
     "length": """
         meter | meters | 1 | m | metre, metres
         kilometer | kilometers | 1000 | km, kms | kilometre, kilometres
-        centimeter | centimeters | 1/100 | cm | centimetre, centimetres
-        millimeter | millimeters | 1/1000 | mm | millimetre, millimetres
-        micrometer | micrometers | 1/1000000 | µm, um | micrometre, micrometres, micron, microns
-        nanometer | nanometers | 1/1000000000 | nm | nanometre, nanometres
-        inch | inches | 127/5000 | in, " |
-        foot | feet | 381/1250 | ft, ' |
-        yard | yards | 1143/1250 | yd, yds |
-        mile | miles | 201168/125 | mi | statute mile, statute miles
+        centimeter | centimeters | 0.01 | cm | centimetre, centimetres
+        millimeter | millimeters | 0.001 | mm | millimetre, millimetres
+        micrometer | micrometers | 0.000001 | µm, um | micrometre, micrometres, micron, microns
+        nanometer | nanometers | 0.000000001 | nm | nanometre, nanometres
+        inch | inches | 0.0254 | in, " |
+        foot | feet | 0.3048 | ft, ' |
+        yard | yards | 0.9144 | yd, yds |
+        mile | miles | 1609.344 | mi | statute mile, statute miles
         nautical mile | nautical miles | 1852 | nmi |
         light-year | light-years | 9460730472580800 | ly | light year, light years
     """,
     "mass": """
         kilogram | kilograms | 1 | kg, kgs | kilogramme, kilogrammes, kilo, kilos
-        gram | grams | 1/1000 | g | gramme, grammes
-        milligram | milligrams | 1/1000000 | mg | milligramme, milligrammes
-        microgram | micrograms | 1/1000000000 | µg, ug, mcg | microgramme, microgrammes
+        gram | grams | 0.001 | g | gramme, grammes
+        milligram | milligrams | 0.000001 | mg | milligramme, milligrammes
+        microgram | micrograms | 0.000000001 | µg, ug, mcg | microgramme, microgrammes
         metric ton | metric tons | 1000 | t | tonne, tonnes, metric tonne, metric tonnes
-        ounce | ounces | 45359237/1600000000 | oz |
-        pound | pounds | 45359237/100000000 | lb, lbs | pound mass
-        stone | stone | 317514659/50000000 | st | stones
-        ton | tons | 45359237/50000 | | short ton, short tons, us ton, us tons
-        long ton | long tons | 635029318118/625000000 | | imperial ton, imperial tons
-        carat | carats | 1/5000 | ct |
+        ounce | ounces | 0.028349523125 | oz |
+        pound | pounds | 0.45359237 | lb, lbs | pound mass
+        stone | stone | 6.35029318 | st | stones
+        ton | tons | 907.18474 | | short ton, short tons, us ton, us tons
+        long ton | long tons | 1016.0469088 | | imperial ton, imperial tons
+        carat | carats | 0.0002 | ct |
     """,
     "volume": """
         liter | liters | 1 | L, l | litre, litres
-        milliliter | milliliters | 1/1000 | mL, ml | millilitre, millilitres
-        centiliter | centiliters | 1/100 | cL, cl | centilitre, centilitres
-        deciliter | deciliters | 1/10 | dL, dl | decilitre, decilitres
+        milliliter | milliliters | 0.001 | mL, ml | millilitre, millilitres
+        centiliter | centiliters | 0.01 | cL, cl | centilitre, centilitres
+        deciliter | deciliters | 0.1 | dL, dl | decilitre, decilitres
         cubic meter | cubic meters | 1000 | m3, m³, m^3 | cubic metre, cubic metres
-        cubic centimeter | cubic centimeters | 1/1000 | cm3, cm³, cm^3, cc | cubic centimetre, cubic centimetres
-        gallon | gallons | 473176473/125000000 | gal | us gallon, us gallons
-        quart | quarts | 473176473/500000000 | qt | us quart, us quarts
-        pint | pints | 473176473/1000000000 | pt | us pint, us pints
-        cup | cups | 473176473/2000000000 | | us cup, us cups
-        fluid ounce | fluid ounces | 473176473/16000000000 | fl oz, floz | us fluid ounce, us fluid ounces
-        tablespoon | tablespoons | 473176473/32000000000 | tbsp |
-        teaspoon | teaspoons | 473176473/96000000000 | tsp |
-        imperial gallon | imperial gallons | 454609/100000 | | uk gallon, uk gallons
-        imperial pint | imperial pints | 454609/800000 | | uk pint, uk pints
-        imperial fluid ounce | imperial fluid ounces | 454609/16000000 | | uk fluid ounce, uk fluid ounces
-        cubic inch | cubic inches | 2048383/125000000 | in3, in³, in^3 |
-        cubic foot | cubic feet | 55306341/1953125 | ft3, ft³, ft^3 |
+        cubic centimeter | cubic centimeters | 0.001 | cm3, cm³, cm^3, cc | cubic centimetre, cubic centimetres
+        gallon | gallons | 3.785411784 | gal | us gallon, us gallons
+        quart | quarts | 0.946352946 | qt | us quart, us quarts
+        pint | pints | 0.473176473 | pt | us pint, us pints
+        cup | cups | 0.2365882365 | | us cup, us cups
+        fluid ounce | fluid ounces | 0.0295735295625 | fl oz, floz | us fluid ounce, us fluid ounces
+        tablespoon | tablespoons | 0.01478676478125 | tbsp |
+        teaspoon | teaspoons | 0.00492892159375 | tsp |
+        imperial gallon | imperial gallons | 4.54609 | | uk gallon, uk gallons
+        imperial pint | imperial pints | 0.56826125 | | uk pint, uk pints
+        imperial fluid ounce | imperial fluid ounces | 0.0284130625 | | uk fluid ounce, uk fluid ounces
+        cubic inch | cubic inches | 0.016387064 | in3, in³, in^3 |
+        cubic foot | cubic feet | 28.316846592 | ft3, ft³, ft^3 |
     """,
     "time": """
         second | seconds | 1 | s, sec, secs |
-        millisecond | milliseconds | 1/1000 | ms |
-        microsecond | microseconds | 1/1000000 | µs, us |
-        nanosecond | nanoseconds | 1/1000000000 | ns |
+        millisecond | milliseconds | 0.001 | ms |
+        microsecond | microseconds | 0.000001 | µs, us |
+        nanosecond | nanoseconds | 0.000000001 | ns |
         minute | minutes | 60 | min, mins |
         hour | hours | 3600 | h, hr, hrs |
         day | days | 86400 | d |
@@ -89,25 +89,25 @@ _LINES: Final = {
     "speed": """
         meter per second | meters per second | 1 | m/s, mps | metre per second, metres per second
         kilometer per hour | kilometers per hour | 5/18 | km/h, kph, kmh, km/hr | kilometre per hour, kilometres per hour
-        mile per hour | miles per hour | 1397/3125 | mph, mi/h |
-        foot per second | feet per second | 381/1250 | ft/s, fps |
+        mile per hour | miles per hour | 0.44704 | mph, mi/h |
+        foot per second | feet per second | 0.3048 | ft/s, fps |
         knot | knots | 463/900 | kn, kt, kts | nautical mile per hour, nautical miles per hour
     """,
     "area": """
         square meter | square meters | 1 | m2, m², m^2, sqm | square metre, square metres
         square kilometer | square kilometers | 1000000 | km2, km², km^2 | square kilometre, square kilometres
-        square centimeter | square centimeters | 1/10000 | cm2, cm², cm^2 | square centimetre, square centimetres
-        square millimeter | square millimeters | 1/1000000 | mm2, mm², mm^2 | square millimetre, square millimetres
+        square centimeter | square centimeters | 0.0001 | cm2, cm², cm^2 | square centimetre, square centimetres
+        square millimeter | square millimeters | 0.000001 | mm2, mm², mm^2 | square millimetre, square millimetres
         hectare | hectares | 10000 | ha |
-        acre | acres | 316160658/78125 | ac |
-        square inch | square inches | 16129/25000000 | in2, in², in^2, sq in |
-        square foot | square feet | 145161/1562500 | ft2, ft², ft^2, sq ft, sqft |
-        square yard | square yards | 1306449/1562500 | yd2, yd², yd^2, sq yd |
-        square mile | square miles | 40468564224/15625 | mi2, mi², mi^2, sq mi |
+        acre | acres | 4046.8564224 | ac |
+        square inch | square inches | 0.00064516 | in2, in², in^2, sq in |
+        square foot | square feet | 0.09290304 | ft2, ft², ft^2, sq ft, sqft |
+        square yard | square yards | 0.83612736 | yd2, yd², yd^2, sq yd |
+        square mile | square miles | 2589988.110336 | mi2, mi², mi^2, sq mi |
     """,
     "data": """
         byte | bytes | 1 | B |
-        bit | bits | 1/8 | b |
+        bit | bits | 0.125 | b |
         kilobyte | kilobytes | 1000 | kB, KB |
         megabyte | megabytes | 1000000 | MB |
         gigabyte | gigabytes | 1000000000 | GB |
@@ -125,18 +125,18 @@ _LINES: Final = {
         joule | joules | 1 | J |
         kilojoule | kilojoules | 1000 | kJ |
         megajoule | megajoules | 1000000 | MJ |
-        calorie | calories | 523/125 | cal | small calorie, small calories
+        calorie | calories | 4.184 | cal | small calorie, small calories
         kilocalorie | kilocalories | 4184 | kcal | food calorie, food calories
         watt hour | watt hours | 3600 | Wh | watt-hour, watt-hours
         kilowatt hour | kilowatt hours | 3600000 | kWh | kilowatt-hour, kilowatt-hours
-        british thermal unit | british thermal units | 105505585262/100000000 | BTU, btus |
+        british thermal unit | british thermal units | 1055.05585262 | BTU, btus |
     """,
     "power": """
         watt | watts | 1 | W |
-        milliwatt | milliwatts | 1/1000 | mW |
+        milliwatt | milliwatts | 0.001 | mW |
         kilowatt | kilowatts | 1000 | kW |
         megawatt | megawatts | 1000000 | MW |
-        horsepower | horsepower | 37284993579113511/50000000000000 | hp | mechanical horsepower
+        horsepower | horsepower | 745.69987158227022 | hp | mechanical horsepower
     """,
     "pressure": """
         pascal | pascals | 1 | Pa |
@@ -147,7 +147,7 @@ _LINES: Final = {
         millibar | millibars | 100 | mbar |
         atmosphere | atmospheres | 101325 | atm | standard atmosphere, standard atmospheres
         pound per square inch | pounds per square inch | 8896443230521/1290320000 | psi |
-        millimeter of mercury | millimeters of mercury | 133322387415/1000000000 | mmHg | millimetre of mercury, millimetres of mercury
+        millimeter of mercury | millimeters of mercury | 133.322387415 | mmHg | millimetre of mercury, millimetres of mercury
         torr | torr | 20265/152 | |
     """,
 }

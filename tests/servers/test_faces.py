@@ -1,0 +1,252 @@
+"""Each server through a real MCP client: in memory and as a process over stdio, in both protocol eras."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.types import CallToolResult, TextContent
+
+import agentmesh_servers
+from agentmesh_servers import ServersError
+from agentmesh_servers.clock.server import build as build_clock
+
+pytestmark = pytest.mark.anyio
+
+TOOLS = {
+    "calculator": ["evaluate"],
+    "clock": ["now", "convert_time"],
+    "notes": ["search_notes", "read_note"],
+    "units": ["convert"],
+}
+# name, tool, arguments, text, structured content
+CALLS: list[tuple[str, str, dict[str, object], str, dict[str, object]]] = [
+    (
+        "calculator",
+        "evaluate",
+        {"expression": "1/3"},
+        "1/3 (about 0.333333)",
+        {"expression": "1/3", "result": "1/3", "decimal": "0.333333", "exact": True},
+    ),
+    (
+        "notes",
+        "search_notes",
+        {"query": "bread"},
+        "1 note: Shopping List",
+        {"count": 1, "titles": ["Shopping List"]},
+    ),
+    (
+        "notes",
+        "read_note",
+        {"title": "shopping list"},
+        "milk\nbread",
+        {"title": "Shopping List", "text": "milk\nbread"},
+    ),
+    (
+        "units",
+        "convert",
+        {"value": 10, "from_unit": "miles", "to_unit": "km"},
+        "16.09344 kilometers",
+        {"result": "16.09344", "unit": "kilometers", "value": "10", "from_unit": "miles", "exact": True},
+    ),
+]
+REFUSALS: list[tuple[str, str, dict[str, object], str]] = [
+    ("calculator", "evaluate", {"expression": "1/0"}, "division by zero"),
+    ("clock", "now", {"timezone": "Pariss"}, "did you mean"),
+    ("notes", "read_note", {"title": "../secret"}, "no note is called"),
+    ("units", "convert", {"value": 1, "from_unit": "kg", "to_unit": "m"}, "mass"),
+    ("units", "convert", {"value": "many", "from_unit": "kg", "to_unit": "g"}, "value"),
+    ("calculator", "evaluate", {}, "expression"),
+]
+
+Target = Callable[[str], object]
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    (tmp_path / "shopping.md").write_text("# Shopping List\n\nmilk\nbread\n")
+    return tmp_path
+
+
+@pytest.fixture(params=["memory", "stdio"])
+def client(request: pytest.FixtureRequest, notes: Path) -> Callable[..., Client]:
+    """Makes a client of a server: mounted in this process, or started as its own."""
+
+    def make(name: str, mode: str) -> Client:
+        if request.param == "memory":
+            options = {"folder": str(notes)} if name == "notes" else {}
+            return Client(agentmesh_servers.build(name, **options), mode=mode)
+        folder = ["--folder", str(notes)] if name == "notes" else []
+        command = StdioServerParameters(
+            command=sys.executable, args=["-m", "agentmesh_servers", name, *folder]
+        )
+        return Client(command, mode=mode)
+
+    return make
+
+
+def _text(result: CallToolResult) -> str:
+    (block,) = result.content
+    assert isinstance(block, TextContent)
+    return block.text
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize("name", sorted(TOOLS))
+async def test_a_server_serves_its_tools_in_both_eras(
+    client: Callable[..., Client], name: str, mode: str
+) -> None:
+    with anyio.fail_after(30):
+        async with client(name, mode) as session:
+            assert session.protocol_version == ("2026-07-28" if mode == "auto" else "2025-11-25")
+            assert session.server_info is not None
+            assert (session.server_info.name, bool(session.server_info.title)) == (name, True)
+            assert session.instructions and len(session.instructions) <= 2_048
+            tools = (await session.list_tools()).tools
+            assert [tool.name for tool in tools] == TOOLS[name]
+            for tool in tools:
+                hints = tool.annotations
+                assert hints is not None and tool.title and tool.description and tool.output_schema
+                assert (hints.read_only_hint, hints.destructive_hint) == (True, False)
+                assert (hints.idempotent_hint, hints.open_world_hint) == (True, False)
+                fields = tool.output_schema["properties"].values()
+                assert all(field["title"] and field["description"] for field in fields)
+                assert tool.input_schema["required"] == list(tool.input_schema["properties"])
+            for server, call, arguments, text, structured in CALLS:
+                if server == name:
+                    result = await session.call_tool(call, arguments)
+                    assert (_text(result), result.structured_content) == (text, structured)
+            for server, call, arguments, words in REFUSALS:
+                if server == name:
+                    result = await session.call_tool(call, arguments)
+                    assert result.is_error and words in _text(result)
+
+
+async def test_the_schemas_are_those_that_the_embedded_model_was_trained_on(notes: Path) -> None:
+    seen: dict[str, tuple[str | None, dict[str, tuple[str, str]]]] = {}
+    for name in TOOLS:
+        options = {"folder": str(notes)} if name == "notes" else {}
+        async with Client(agentmesh_servers.build(name, **options)) as session:
+            for tool in (await session.list_tools()).tools:
+                parameters = tool.input_schema["properties"]
+                seen[tool.name] = (
+                    tool.description,
+                    {key: (schema["type"], schema["description"]) for key, schema in parameters.items()},
+                )
+    assert seen == {
+        "evaluate": (
+            "Evaluate an arithmetic expression exactly.",
+            {"expression": ("string", "The expression, for example 17 * 23 or 15% of 240")},
+        ),
+        "now": (
+            "The current date and time in a time zone or city.",
+            {"timezone": ("string", "Time zone or city, for example Europe/Paris or Tokyo")},
+        ),
+        "convert_time": (
+            "Convert a time of day from one time zone or city to another.",
+            {
+                "time": ("string", "The time, for example 14:30"),
+                "from_timezone": ("string", "Time zone or city of that time"),
+                "to_timezone": ("string", "Time zone or city to convert to"),
+            },
+        ),
+        "search_notes": (
+            "Search the notes and list the titles that match.",
+            {"query": ("string", "Words to look for")},
+        ),
+        "read_note": ("Read the text of a note.", {"title": ("string", "Title of the note")}),
+        "convert": (
+            "Convert a value from one unit to another.",
+            {
+                "value": ("number", "The value to convert"),
+                "from_unit": ("string", "Unit to convert from"),
+                "to_unit": ("string", "Unit to convert to"),
+            },
+        ),
+    }
+
+
+async def test_the_clock_tells_the_time_of_the_clock_it_is_given() -> None:
+    server = build_clock(clock=lambda: datetime(2026, 11, 23, 23, 17, tzinfo=UTC))
+    async with Client(server) as session:
+        result = await session.call_tool("now", {"timezone": "Tokyo"})
+        assert _text(result) == "2026-11-24 08:17, Tuesday (Asia/Tokyo)"
+        assert result.structured_content["timezone"] == "Asia/Tokyo"
+        result = await session.call_tool(
+            "convert_time", {"time": "14:30", "from_timezone": "Paris", "to_timezone": "Tokyo"}
+        )
+        assert _text(result) == "22:30 (Asia/Tokyo)"
+
+
+def test_building_a_server_leaves_the_logging_of_the_program_alone() -> None:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    agentmesh_servers.build("calculator")
+    assert (list(root.handlers), root.level) == before
+
+
+def test_an_unknown_server_or_option_is_refused_with_advice() -> None:
+    with pytest.raises(ServersError, match="did you mean calculator") as caught:
+        agentmesh_servers.build("calculater")
+    assert caught.value.reason == "unknown_server"
+    with pytest.raises(ServersError, match="no option 'folder'") as caught:
+        agentmesh_servers.build("clock", folder="x")
+    assert caught.value.reason == "bad_option"
+
+
+def test_notes_take_their_folder_from_the_environment(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AGENTMESH_NOTES", raising=False)
+    with pytest.raises(ServersError, match="AGENTMESH_NOTES"):
+        agentmesh_servers.build("notes")
+    monkeypatch.setenv("AGENTMESH_NOTES", str(notes))
+    assert agentmesh_servers.build("notes").name == "notes"
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "agentmesh_servers", *arguments]
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_command_lists_the_servers_and_ends_with_its_input() -> None:
+    assert _run("--list").stdout.split() == list(TOOLS)
+    ended = _run("calculator")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("calculater",), "did you mean calculator"),
+        ((), "name a server"),
+        (("clock", "--folder", "x"), "no option"),
+        (("notes", "--folder", "/nowhere/at/all"), "is not there"),
+    ],
+)
+def test_a_wrong_command_line_is_usage(arguments: tuple[str, ...], words: str) -> None:
+    ended = _run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert words in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_without_the_mcp_sdk_it_says_which_extra_it_wants() -> None:
+    block = (
+        "import sys\n"
+        "sys.modules['mcp'] = None\n"
+        "from agentmesh_servers.__main__ import main\n"
+        "sys.exit(main(['calculator']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", block], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "agentmesh-runtime[mcp]" in ended.stderr and "Traceback" not in ended.stderr
