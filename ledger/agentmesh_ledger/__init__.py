@@ -1,0 +1,77 @@
+"""A signed, chained log of what agents said, and its verification.
+
+Verifying needs nothing but this package, PyNaCl and rfc8785. `Ledger` and `verify_ledger` want the `store` extra.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from agentmesh_ledger.draft import Draft, DraftPart, Ports, Receipt
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.identity import AgentId
+from agentmesh_ledger.jcs import JsonValue
+from agentmesh_ledger.keys import AgentKey, KeyStore, LogKey
+from agentmesh_ledger.message import Message, Part
+from agentmesh_ledger.record import PartContent, Record
+from agentmesh_ledger.text import shown
+from agentmesh_ledger.verify import TranscriptAudit, Verified, read_transcript, verify_transcript
+
+if TYPE_CHECKING:
+    from agentmesh_ledger.export import ExportSummary
+    from agentmesh_ledger.log import DialogueSummary, Ledger
+    from agentmesh_ledger.store.audit import LedgerAudit, verify_ledger
+
+__all__ = [
+    "AgentId",
+    "AgentKey",
+    "DialogueSummary",
+    "Draft",
+    "DraftPart",
+    "ExportSummary",
+    "JsonValue",
+    "KeyStore",
+    "Ledger",
+    "LedgerAudit",
+    "LedgerError",
+    "LogKey",
+    "Message",
+    "Part",
+    "PartContent",
+    "Ports",
+    "Receipt",
+    "Record",
+    "TranscriptAudit",
+    "Verified",
+    "read_transcript",
+    "shown",
+    "verify_ledger",
+    "verify_transcript",
+]
+
+_STORED = {
+    "DialogueSummary": "agentmesh_ledger.log",
+    "ExportSummary": "agentmesh_ledger.export",
+    "Ledger": "agentmesh_ledger.log",
+    "LedgerAudit": "agentmesh_ledger.store.audit",
+    "verify_ledger": "agentmesh_ledger.store.audit",
+}
+
+
+def __getattr__(name: str) -> object:
+    """What stands on the database, imported only when asked for: the verifier must do without."""
+    if name not in _STORED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(_STORED[name])
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "sqlalchemy":
+            raise
+        raise LedgerError(
+            "no_store",
+            f"{name} needs SQLAlchemy",
+            hint="Install the extra: pip install 'agentmesh-runtime[store]'",
+        ) from error
+    found: object = getattr(module, name)
+    return found

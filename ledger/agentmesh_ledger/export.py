@@ -1,0 +1,130 @@
+"""A ledger's entries as a transcript: the whole log, or one dialogue with its proofs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, TypeAlias
+
+from agentmesh_ledger.checkpoint import Checkpoint
+from agentmesh_ledger.envelope import unseal
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.message import LOG_DIALOGUE, Part, parse_message
+from agentmesh_ledger.record import Opening
+from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
+from agentmesh_ledger.tree import Node, collect, consistency_nodes, fold_proof, inclusion_nodes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportSummary:
+    """What was written: entries and withheld parts, under which tree, with which digest in the end line."""
+
+    entries: int
+    withheld: int
+    tree_size: int
+    dialogue: str | None
+    digest: str
+
+
+_Content: TypeAlias = tuple[EntryRow, tuple[Part, ...], dict[bytes, Opening | None]]
+
+
+def export_transcript(
+    database: Database, head: HeadRow, out: BinaryIO, *, dialogue: str | None, since: Checkpoint | None
+) -> ExportSummary:
+    """Writes the transcript of the log as it stood at this head.
+
+    Memory grows with the length of a selected dialogue (its proofs), not with that of the log.
+    Raises: LedgerError; what was written until then is no transcript.
+    """
+    indices: list[int] | None = None
+    proofs: dict[int, list[bytes]] = {}
+    consistency: Consistency | None = None
+    if dialogue is not None:
+        with database.reading() as rows:
+            indices = _selected(rows, head, dialogue)
+            proofs, consistency = _proofs(rows, head, indices, since)
+    header = Header(
+        origin=head.origin,
+        vkeys=(head.vkey,),
+        checkpoint=head.checkpoint,
+        tree_size=head.size,
+        dialogue=dialogue,
+        consistency=consistency,
+    )
+    writer = TranscriptWriter(out, header)
+    count = withheld = 0
+    chosen: Sequence[int] = range(head.size) if indices is None else indices
+    for first in range(0, len(chosen), CHUNK):
+        # A transaction a chunk: a slow reader of the output must not hold the database's log file.
+        with database.reading() as rows:
+            chunk = list(_entries(rows, head, chosen[first : first + CHUNK]))
+        for row, parts, openings in chunk:
+            writer.entry(row.index, row.entry, parts, openings, proofs.get(row.index))
+            count += 1
+            withheld += sum(opening is None for opening in openings.values())
+    digest = writer.end()
+    return ExportSummary(
+        entries=count, withheld=withheld, tree_size=head.size, dialogue=dialogue, digest=digest
+    )
+
+
+def _selected(rows: Rows, head: HeadRow, dialogue: str) -> list[int]:
+    """The dialogue's entries, and the key entries of those who speak in it."""
+    authors: set[str] = set()
+    found: list[int] = []
+    for row in _dialogue(rows, head, dialogue):
+        authors.add(row.author)
+        found.append(row.index)
+    if dialogue != LOG_DIALOGUE:
+        for row in _dialogue(rows, head, LOG_DIALOGUE):
+            if row.author in authors and row.kind.startswith("key."):
+                found.append(row.index)
+    return sorted(found)
+
+
+def _dialogue(rows: Rows, head: HeadRow, dialogue: str) -> Iterator[EntryRow]:
+    seq = 0
+    while chunk := rows.dialogue_entries(head.log, dialogue, seq, CHUNK):
+        yield from (row for row in chunk if row.index < head.size)
+        seq = chunk[-1].seq + 1
+
+
+def _proofs(
+    rows: Rows, head: HeadRow, indices: Sequence[int], since: Checkpoint | None
+) -> tuple[dict[int, list[bytes]], Consistency | None]:
+    """All proofs from one pass over the leaf hashes."""
+    pieces: dict[int, list[list[Node]]] = {index: inclusion_nodes(index, head.size) for index in indices}
+    grown = None if since is None else consistency_nodes(since.size, head.size)
+    wanted = {node for piece in pieces.values() for nodes in piece for node in nodes}
+    wanted |= {node for nodes in grown or () for node in nodes}
+    hashes = collect(wanted, rows.leaves(head.log, head.size))
+    proofs = {index: fold_proof(piece, hashes) for index, piece in pieces.items()}
+    if since is None or grown is None:
+        return proofs, None
+    proof = tuple(fold_proof(grown, hashes))
+    return proofs, Consistency(size=since.size, root=since.root, proof=proof)
+
+
+def _entries(rows: Rows, head: HeadRow, indices: Sequence[int]) -> Iterator[_Content]:
+    if not indices:
+        return
+    wanted = set(indices)
+    by_index: dict[int, EntryRow] = {}
+    for index in indices:
+        if index in by_index:
+            continue
+        # Neighbours come in one query; a dialogue's entries mostly are.
+        found = rows.entries(head.log, index, index + CHUNK)
+        by_index.update((row.index, row) for row in found if row.index in wanted)
+        if index not in by_index:
+            raise LedgerError("index", "an entry is missing", index=index)
+    for index, openings in rows.openings(head.log, indices):
+        row = by_index[index]
+        try:
+            parts = parse_message(unseal(row.entry).payload).parts
+        except LedgerError as error:
+            error.locate(index=index)
+            raise
+        yield row, parts, {part.hash: openings.get(part.hash) for part in parts}

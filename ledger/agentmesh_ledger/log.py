@@ -1,0 +1,349 @@
+"""The ledger: appends that are durable and signed for when they return, and everything read back."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+from agentmesh_ledger.append import append_all
+from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
+from agentmesh_ledger.draft import Draft, Ports, Receipt, prepare
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.export import ExportSummary, export_transcript
+from agentmesh_ledger.identity import AgentId
+from agentmesh_ledger.keys import KeyStore, LogKey
+from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER
+from agentmesh_ledger.record import Record, open_entry
+from agentmesh_ledger.store.audit import choose_head, open_head
+from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.text import is_origin, shown
+from agentmesh_ledger.tree import EMPTY_ROOT
+
+_MAX_BATCH: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DialogueSummary:
+    """A dialogue at a glance. `opened` is its first author's claim of the time; `closed` the stated reason."""
+
+    id: str
+    first: int
+    last: int
+    messages: int
+    opened: str
+    participants: tuple[AgentId, ...]
+    closed: str | None
+
+
+class Ledger:
+    """A signed, chained log in a SQLite file.
+
+    Safe to share between threads; several processes may have the same file open, and their appends get one
+    dense order. What `append` has returned survives a crash and is under a signed checkpoint.
+    """
+
+    def __init__(self, database: Database, head: HeadRow, key: LogKey | None, ports: Ports) -> None:
+        self._database = database
+        self._head = head
+        self._key = key
+        self._ports = ports
+        self._lock = threading.Lock()
+        self._registered: set[str] = set()
+        self._registered_size = 0
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path_or_url: str | os.PathLike[str],
+        *,
+        origin: str | None = None,
+        keys: KeyStore | None = None,
+        create: bool = False,
+        read_only: bool = False,
+        ports: Ports | None = None,
+    ) -> Ledger:
+        """The ledger at this path (or `sqlite:///path`).
+
+        With `keys` it can be appended to; without, only read. `create` makes a missing one, which needs `origin`
+        and `keys`. An `origin` that is not the ledger's is refused.
+        Raises: LedgerError(not_found, origin, key, permissions, refused, unreadable, corrupt, failed).
+        """
+        path = _path(path_or_url)
+        if read_only and create:
+            raise LedgerError("refused", "a ledger cannot be made read-only", path=str(path))
+        writable = not read_only and keys is not None
+        if create and not (path.exists() and path.stat().st_size):
+            if keys is None or origin is None:
+                raise LedgerError("refused", "a new ledger needs an origin and a key store", path=str(path))
+            if not is_origin(origin):
+                raise LedgerError("refused", f"{shown(origin)!r} cannot be an origin", path=str(path))
+        database = Database.open(path, create=create, read_only=not writable)
+        try:
+            head = cls._open_head(database, origin, keys if create else None, path)
+            key = None if keys is None or read_only else _log_key(keys, head)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, head, key, ports or Ports())
+
+    @staticmethod
+    def _open_head(database: Database, origin: str | None, keys: KeyStore | None, path: Path) -> HeadRow:
+        with database.reading() as rows:
+            heads = rows.heads()
+        if not heads and keys is not None and origin is not None:
+            key = keys.log(origin)
+            note = Checkpoint(origin=origin, size=0, root=EMPTY_ROOT).sign(key)
+            with database.writing() as rows:
+                if not rows.heads():  # another process may have been first
+                    rows.add_head(origin, key.vkey, note)
+                heads = rows.heads()
+        head = choose_head(heads, origin, path)
+        open_head(head)
+        return head
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the file back. Closing twice is no error."""
+        with self._lock:
+            self._closed = True
+            self._database.close()
+
+    @property
+    def path(self) -> Path:
+        """Where the ledger is."""
+        return self._database.path
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+        return self._head.origin
+
+    @property
+    def size(self) -> int:
+        """How many entries the log has, as last committed by anyone."""
+        return self._now().size
+
+    def checkpoint(self) -> str:
+        """The last signed checkpoint, as a note. Kept by someone else, it shows later that nothing was cut."""
+        return self._now().checkpoint
+
+    def vkey(self) -> str:
+        """The log's public key, for `--key`."""
+        return self._head.vkey
+
+    def append(self, drafts: Sequence[Draft]) -> tuple[Receipt, ...]:
+        """Signs, chains and stores the drafts in one transaction under one new checkpoint, or none of them.
+
+        An author the log has not seen is registered first, in the same transaction, under its own name.
+        Returns when all of it is durable. Blocks for the disk, and for other writers up to 30 seconds.
+        Raises: LedgerError. `unknown` alone leaves open whether the messages were stored.
+        """
+        if self._key is None:
+            raise LedgerError("key", "this ledger was opened for reading", path=str(self.path))
+        if len(drafts) > _MAX_BATCH:
+            raise LedgerError("too_large", f"at most {_MAX_BATCH} messages can be appended at once")
+        prepared = [prepare(draft, self._ports) for draft in drafts]
+        with self._lock:
+            self._require_open()
+            if not prepared:
+                return ()
+            try:
+                with self._database.writing() as rows:
+                    head = self._continued(rows)
+                    commit = append_all(
+                        rows, head, self._key, prepared, frozenset(self._registered), self._ports.now()
+                    )
+            except BaseException:
+                # Nothing of a commit that may not have happened is remembered.
+                self._registered.clear()
+                self._registered_size = 0
+                raise
+            self._head = commit.head
+            self._registered |= commit.registered
+            self._registered_size = commit.head.size
+            return commit.receipts
+
+    def read(
+        self, start: int = 0, stop: int | None = None, *, dialogue: str | None = None
+    ) -> Iterator[Record]:
+        """The records in order, of the log or of one dialogue; signatures and content are checked, the tree not.
+
+        Reads in steps, so a writer is never held up; ends at the size the log had when reading began.
+        Raises: LedgerError at the first entry that is not as signed, or where the dialogue is not there.
+        """
+        head = self._now()
+        stop = head.size if stop is None else min(stop, head.size)
+        if dialogue is None:
+            for first in range(max(start, 0), stop, CHUNK):
+                with self._database.reading() as rows:
+                    found = rows.entries(head.log, first, min(first + CHUNK, stop))
+                    records = list(_records(rows, head.log, found))
+                if len(found) != min(first + CHUNK, stop) - first:
+                    raise LedgerError("index", "an entry is missing", index=first)
+                yield from records
+            return
+        self._require_dialogue(head, dialogue)
+        seq = 0
+        while True:
+            with self._database.reading() as rows:
+                found = rows.dialogue_entries(head.log, dialogue, seq, CHUNK)
+                records = list(_records(rows, head.log, found))
+            for record in records:
+                if start <= record.index < stop:
+                    yield record
+            if len(found) < CHUNK or found[-1].index >= stop:
+                return
+            seq = found[-1].seq + 1
+
+    def dialogues(self) -> tuple[DialogueSummary, ...]:
+        """Every dialogue of the log but its own affairs, by first message."""
+        head = self._now()
+        with self._database.reading() as rows:
+            participants = rows.participants(head.log)
+            found = [row for row in rows.dialogues(head.log) if row.dialogue != LOG_DIALOGUE]
+            summaries = []
+            for row in found:
+                first, last = _one(rows, head.log, row.first), _one(rows, head.log, row.last)
+                reason = last.message.facts.get("reason") if last.message.kind == "close" else None
+                closed = (
+                    None if last.message.kind != "close" else reason if isinstance(reason, str) else "closed"
+                )
+                summaries.append(
+                    DialogueSummary(
+                        id=row.dialogue,
+                        first=row.first,
+                        last=row.last,
+                        messages=row.messages,
+                        opened=first.message.time,
+                        participants=tuple(AgentId(each) for each in participants[row.dialogue]),
+                        closed=closed,
+                    )
+                )
+        return tuple(summaries)
+
+    def names(self) -> Mapping[AgentId, str]:
+        """The name under which each agent registered itself; a claim, and not unique."""
+        head = self._now()
+        if head.size == 0:
+            return {}
+        found = (record.message for record in self.read(dialogue=LOG_DIALOGUE))
+        return {each.author: str(each.facts["name"]) for each in found if each.kind == REGISTER}
+
+    def export(
+        self, out: BinaryIO, *, dialogue: str | None = None, since: str | None = None
+    ) -> ExportSummary:
+        """Writes a transcript of the whole log, or of one dialogue with proofs.
+
+        `since` is the text of a checkpoint that the receiver holds: a dialogue's transcript then also proves
+        that the log continues it. Raises: LedgerError.
+        """
+        head = self._now()
+        if dialogue is not None:
+            self._require_dialogue(head, dialogue)
+        old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
+        return export_transcript(self._database, head, out, dialogue=dialogue, since=old)
+
+    def _require_dialogue(self, head: HeadRow, dialogue: str) -> None:
+        with self._database.reading() as rows:
+            if rows.last_seq(head.log, dialogue) >= 0:
+                return
+            known = [row.dialogue for row in rows.dialogues(head.log) if row.dialogue != LOG_DIALOGUE]
+        raise LedgerError(
+            "not_found",
+            f"there is no dialogue {shown(dialogue)}",
+            path=str(self.path),
+            hint=f"The last ones are: {', '.join(known[-5:])}" if known else "The log has no dialogue yet",
+        )
+
+    def _now(self) -> HeadRow:
+        self._require_open()
+        with self._database.reading() as rows:
+            return choose_head(rows.heads(), self._head.origin, self.path)
+
+    def _continued(self, rows: Rows) -> HeadRow:
+        """The head to append to; where another process moved it, checked anew and its authors learnt."""
+        head = choose_head(rows.heads(), self._head.origin, self.path)
+        if head != self._head:
+            open_head(head)
+            if head.size < self._head.size:
+                raise LedgerError(
+                    "consistency",
+                    "the ledger is shorter than it was: it was replaced by an older copy",
+                    path=str(self.path),
+                    expected=f"at least {self._head.size} entries",
+                    found=str(head.size),
+                )
+        if head.size > self._registered_size:
+            self._registered |= _authors(rows, head, self._registered_size)
+            self._registered_size = head.size
+        return head
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise LedgerError("closed", "the ledger has been closed", path=str(self.path))
+
+
+def _path(path_or_url: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path_or_url)
+    if text.startswith("sqlite:///"):
+        return Path(text.removeprefix("sqlite:///"))
+    if "://" in text:
+        scheme = text.partition("://")[0]
+        raise LedgerError(
+            "refused", f"there is no store for {shown(scheme)} URLs", hint="Give a path or sqlite:///path"
+        )
+    return Path(text)
+
+
+def _log_key(keys: KeyStore, head: HeadRow) -> LogKey:
+    try:
+        key = keys.log(head.origin, create=False)
+    except LedgerError as error:
+        if error.reason != "not_found":
+            raise
+        raise LedgerError(
+            "key",
+            f"the key of the log {shown(head.origin)} is not in the key store, so nothing can be appended",
+            path=str(keys.directory),
+            hint="Bring the folder of keys that stood beside the ledger, or open it for reading",
+        ) from error
+    if key.vkey != head.vkey:
+        raise LedgerError(
+            "key",
+            "the key store holds another key for this log",
+            path=str(keys.directory),
+            expected=head.vkey,
+            found=key.vkey,
+        )
+    return key
+
+
+def _authors(rows: Rows, head: HeadRow, start: int) -> set[str]:
+    found: set[str] = set()
+    seq = 0
+    while chunk := rows.dialogue_entries(head.log, LOG_DIALOGUE, seq, CHUNK):
+        found |= {row.author for row in chunk if row.kind == REGISTER and row.index >= start}
+        seq = chunk[-1].seq + 1
+    return found
+
+
+def _records(rows: Rows, log: int, found: Sequence[EntryRow]) -> Iterator[Record]:
+    by_index = {row.index: row for row in found}
+    for index, openings in rows.openings(log, list(by_index)):
+        yield open_entry(index, by_index[index].entry, openings)
+
+
+def _one(rows: Rows, log: int, index: int) -> Record:
+    for row in rows.entries(log, index, index + 1):
+        return open_entry(index, row.entry, {})
+    raise LedgerError("index", "an entry is missing", index=index)

@@ -1,0 +1,145 @@
+"""C2SP signed notes, read strictly: https://c2sp.org/signed-note@v1.0.0."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from agentmesh_ledger.encoding import decode64, encode64
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.identity import is_signed, require_sound
+from agentmesh_ledger.text import shown
+
+ED25519: Final = 0x01
+MAX_NOTE: Final = 64 * 1024
+MAX_SIGNATURES: Final = 64
+_MARK: Final = "\N{EM DASH} "
+
+
+class NoteSigner(Protocol):
+    """Whoever can sign a note: a name, a public key, and the signing itself."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def public(self) -> bytes: ...
+    def sign(self, data: bytes) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifierKey:
+    """A name and an Ed25519 key that notes are checked with."""
+
+    name: str
+    public: bytes
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes that a signature line carries to say whose it is."""
+        return hashlib.sha256(self.name.encode("utf-8") + b"\n" + bytes([ED25519]) + self.public).digest()[:4]
+
+    def __str__(self) -> str:
+        return f"{self.name}+{self.key_id.hex()}+{encode64(bytes([ED25519]) + self.public)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSignature:
+    """One signature line: who claims to have signed, and the signature."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A note as read. Its text is nobody's word until `verified_by` has named a key one trusts."""
+
+    text: str
+    signatures: tuple[NoteSignature, ...]
+
+    def verified_by(self, keys: Sequence[VerifierKey]) -> tuple[VerifierKey, ...]:
+        """The keys whose signature on this note holds (SPEC L-42).
+
+        A signature by a known key that does not hold condemns the note, whoever else signed it.
+        Raises: LedgerError(checkpoint).
+        """
+        good: list[VerifierKey] = []
+        for line in self.signatures:
+            for key in keys:
+                if (key.name, key.key_id) != (line.name, line.key_id):
+                    continue
+                if not is_signed(key.public, self.text.encode("utf-8"), line.signature):
+                    raise LedgerError(
+                        "checkpoint", f"the note's signature by {shown(key.name)} does not hold"
+                    )
+                if key not in good:
+                    good.append(key)
+        return tuple(good)
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """The key that a vkey line (`name+hash+base64`) names (SPEC L-41).
+
+    Raises: LedgerError(log_key) where it is malformed, of another algorithm, or its hash is not its own.
+    """
+    name, _, rest = text.partition("+")
+    digits, _, encoded = rest.partition("+")
+    if not is_key_name(name) or len(text) > 512:
+        raise LedgerError("log_key", f"{shown(text, 80)!r} is not a vkey (name+hash+base64)")
+    data = decode64(encoded, "log_key", "the vkey's key")
+    if len(data) != 33 or data[0] != ED25519:
+        raise LedgerError("log_key", f"the vkey of {shown(name)} is not an Ed25519 key")
+    try:
+        require_sound(data[1:])
+    except LedgerError as error:
+        raise LedgerError("log_key", f"the vkey of {shown(name)}: {error.message}") from error
+    key = VerifierKey(name=name, public=data[1:])
+    if digits != key.key_id.hex():
+        raise LedgerError(
+            "log_key", "the vkey's hash is not its key's", expected=key.key_id.hex(), found=shown(digits, 20)
+        )
+    return key
+
+
+def is_key_name(name: str) -> bool:
+    """Whether the name may stand in a signature line: no space of any script, no plus, no control."""
+    return bool(name) and not any(c == "+" or c.isspace() or unicodedata.category(c)[0] == "C" for c in name)
+
+
+def sign_note(text: str, signer: NoteSigner) -> str:
+    """The text with the signer's line under it."""
+    key = VerifierKey(name=signer.name, public=signer.public)
+    signature = signer.sign(text.encode("utf-8"))
+    return f"{text}\n{_MARK}{key.name} {encode64(key.key_id + signature)}\n"
+
+
+def parse_note(data: str) -> Note:
+    """A signed note taken apart; nothing is believed yet (SPEC L-40).
+
+    Raises: LedgerError(checkpoint).
+    """
+    if len(data) > MAX_NOTE:
+        raise LedgerError("checkpoint", f"the note is longer than {MAX_NOTE} characters")
+    if any(c < " " and c != "\n" for c in data) or any("\ud800" <= c <= "\udfff" for c in data):
+        raise LedgerError("checkpoint", "the note has control characters")
+    cut = data.rfind("\n\n")  # the text may hold empty lines: the last one divides
+    if cut < 0 or not data.endswith("\n"):
+        raise LedgerError("checkpoint", "the note has no signature lines")
+    text, lines = data[: cut + 1], data[cut + 2 : -1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise LedgerError("checkpoint", f"the note has more than {MAX_SIGNATURES} signatures")
+    return Note(text=text, signatures=tuple(_signature(line) for line in lines))
+
+
+def _signature(line: str) -> NoteSignature:
+    name, _, encoded = line.removeprefix(_MARK).partition(" ")
+    if not line.startswith(_MARK) or not is_key_name(name):
+        raise LedgerError("checkpoint", "the note has a malformed signature line")
+    data = decode64(encoded, "checkpoint", "a note signature")
+    if len(data) < 5:
+        raise LedgerError("checkpoint", "the note has a signature that is too short")
+    return NoteSignature(name=name, key_id=data[:4], signature=data[4:])

@@ -1,0 +1,150 @@
+"""Verification of a ledger file: the same checks as for a transcript, and that the database says no more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
+from agentmesh_ledger.checks import LogChecks
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.note import VerifierKey, parse_vkey
+from agentmesh_ledger.record import Opening, Record
+from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.text import shown
+from agentmesh_ledger.verify import Verified, evidence, open_expected, require_pinned
+
+
+def verify_ledger(
+    path: str | os.PathLike[str],
+    *,
+    origin: str | None = None,
+    keys: Sequence[str] = (),
+    expect: str | None = None,
+) -> Verified:
+    """The evidence that a ledger file gives, everything recomputed from the stored bytes.
+
+    Reads one consistent state while writers go on. `origin` picks the log where a file holds several.
+    Raises: LedgerError; `is_check` tells damaged content from a file that cannot be read.
+    """
+    audit = LedgerAudit(path, origin=origin, keys=keys, expect=expect)
+    for _ in audit:
+        pass
+    return audit.verified()
+
+
+class LedgerAudit:
+    """A ledger file being verified: iterate over its records once, then ask for the evidence."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        origin: str | None = None,
+        keys: Sequence[str] = (),
+        expect: str | None = None,
+    ) -> None:
+        self._path = Path(path)
+        self._origin = origin
+        self._pins = tuple(parse_vkey(key) for key in keys)
+        self._note = expect
+        self._result: Verified | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        database = Database.open(self._path, read_only=True)
+        try:
+            with database.reading() as rows:
+                yield from self._run(rows)
+        finally:
+            database.close()
+
+    def verified(self) -> Verified:
+        """The evidence.
+
+        Raises: LedgerError(truncated) before the last record has been taken.
+        """
+        if self._result is None:
+            raise LedgerError("truncated", "the ledger has not been read to its end")
+        return self._result
+
+    def _run(self, rows: Rows) -> Iterator[Record]:
+        head = choose_head(rows.heads(), self._origin, self._path)
+        signed = open_head(head, self._pins)
+        require_pinned(signed, self._pins)
+        checks = LogChecks(signed.checkpoint, expect=open_expected(self._note, signed.keys))
+        for start in range(0, head.size, CHUNK):
+            stop = min(start + CHUNK, head.size)
+            chunk = rows.entries(head.log, start, stop)
+            by_index = {row.index: row for row in chunk}
+            for index, found in rows.openings(head.log, range(start, stop)):
+                row = by_index.get(index)
+                if row is None:
+                    raise LedgerError("index", "the entry is missing", index=index)
+                yield _record(checks, row, found)
+        checks.finish()
+        _require_nothing_else(rows, head)
+        self._result = evidence(checks, signed, pinned=bool(self._pins))
+
+
+def choose_head(heads: Sequence[HeadRow], origin: str | None, path: Path) -> HeadRow:
+    """The log of this origin, or the only one.
+
+    Raises: LedgerError(corrupt, origin).
+    """
+    if not heads:
+        raise LedgerError("corrupt", "the ledger has no head", path=str(path))
+    if origin is None and len(heads) == 1:
+        return heads[0]
+    for head in heads:
+        if head.origin == origin:
+            return head
+    origins = ", ".join(shown(head.origin) for head in heads)
+    if origin is None:
+        raise LedgerError(
+            "origin", "the file holds several logs", path=str(path), found=origins, expected="one origin"
+        )
+    raise LedgerError(
+        "origin", "this is the ledger of another log", path=str(path), expected=shown(origin), found=origins
+    )
+
+
+def open_head(head: HeadRow, pins: Sequence[VerifierKey] = ()) -> SignedCheckpoint:
+    """The signed checkpoint of a head row whose other columns agree with it.
+
+    Raises: LedgerError(checkpoint, log_key, root, store).
+    """
+    own = parse_vkey(head.vkey)
+    signed = open_checkpoint(head.checkpoint, tuple(dict.fromkeys((own, *pins))))
+    if own not in signed.keys:
+        raise LedgerError("log_key", "the key in the head did not sign the checkpoint")
+    checkpoint = signed.checkpoint
+    if (head.origin, head.size) != (checkpoint.origin, checkpoint.size):
+        raise LedgerError(
+            "store",
+            "the head's columns are not those of its checkpoint",
+            expected=f"{checkpoint.origin} {checkpoint.size}",
+            found=f"{shown(head.origin)} {head.size}",
+        )
+    if head.tree().root() != checkpoint.root:
+        raise LedgerError("root", "the stored edge of the tree does not have the checkpoint's root")
+    return signed
+
+
+def _record(checks: LogChecks, row: EntryRow, found: dict[bytes, Opening]) -> Record:
+    record = checks.entry(row.index, row.entry, found)
+    message = record.message
+    derived = (record.leaf_hash, message.dialogue, message.seq, message.kind, message.author)
+    if (row.leaf, row.dialogue, row.seq, row.kind, row.author) != derived:
+        raise LedgerError("store", "the entry's columns are not what its signed bytes say", index=row.index)
+    return record
+
+
+def _require_nothing_else(rows: Rows, head: HeadRow) -> None:
+    stray_entries, stray_parts = rows.strays(head.log, head.size)
+    if stray_entries:
+        raise LedgerError(
+            "index", "there are entries that no checkpoint covers", expected="0", found=str(stray_entries)
+        )
+    if stray_parts:
+        raise LedgerError("part", "there is content of no entry", expected="0", found=str(stray_parts))

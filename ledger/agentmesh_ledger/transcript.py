@@ -1,0 +1,299 @@
+"""Transcript files: a selection of a log as JSON lines, written and read as a stream (SPEC section 6)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+from agentmesh_ledger.encoding import decode64, decode_hash, encode64
+from agentmesh_ledger.envelope import MAX_ENTRY
+from agentmesh_ledger.errors import Check, LedgerError
+from agentmesh_ledger.jcs import MAX_INTEGER, JsonValue, canonical, parse
+from agentmesh_ledger.message import MAX_CONTENT, MAX_PARTS, Part
+from agentmesh_ledger.note import MAX_NOTE
+from agentmesh_ledger.record import Opening
+from agentmesh_ledger.text import is_dialogue, is_origin, shown
+from agentmesh_ledger.tree import MAX_PROOF
+
+FORMAT: Final = "agentmesh-transcript/v1"
+MAX_HEADER: Final = 2 * MAX_NOTE + 64 * 1024
+MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 512 * (MAX_PARTS + 1) + 128 * MAX_PROOF
+MAX_VKEYS: Final = 16
+WITHHELD: Final = "withheld"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consistency:
+    """A proof that the log of the checkpoint begins with the tree of this size and root."""
+
+    size: int
+    root: bytes
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The first line. Nothing in it is believed that signed data does not bear out."""
+
+    origin: str
+    vkeys: tuple[str, ...]
+    checkpoint: str
+    tree_size: int
+    dialogue: str | None
+    consistency: Consistency | None = None
+
+    def encode(self) -> bytes:
+        """The header's line, without its line feed."""
+        consistency: JsonValue = None
+        if self.consistency is not None:
+            consistency = {
+                "proof": [each.hex() for each in self.consistency.proof],
+                "root": self.consistency.root.hex(),
+                "size": self.consistency.size,
+            }
+        return canonical(
+            {
+                "checkpoint": self.checkpoint,
+                "consistency": consistency,
+                "format": FORMAT,
+                "origin": self.origin,
+                "selection": "log" if self.dialogue is None else {"dialogue": self.dialogue},
+                "tree_size": self.tree_size,
+                "vkeys": list(self.vkeys),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryLine:
+    """One shown entry. `openings` has every part that the line names; None means withheld."""
+
+    index: int
+    entry: bytes
+    openings: Mapping[bytes, Opening | None]
+    types: Mapping[bytes, str]
+    proof: tuple[bytes, ...] | None
+
+
+class TranscriptWriter:
+    """Writes a transcript line by line; nothing but the running digest is kept."""
+
+    def __init__(self, out: BinaryIO, header: Header) -> None:
+        self._out = out
+        self._digest = hashlib.sha256()
+        self._entries = 0
+        self._write(header.encode())
+
+    def entry(
+        self,
+        index: int,
+        entry: bytes,
+        parts: Sequence[Part],
+        openings: Mapping[bytes, Opening | None],
+        proof: Sequence[bytes] | None,
+    ) -> None:
+        """Writes one entry and what there is of its content."""
+        content: dict[str, JsonValue] = {}
+        for part in parts:
+            opening = openings.get(part.hash)
+            content[part.hash.hex()] = (
+                WITHHELD
+                if opening is None
+                else {"data": encode64(opening.data), "salt": encode64(opening.salt), "type": part.type}
+            )
+        line: dict[str, JsonValue] = {"entry": encode64(entry), "index": index, "parts": content}
+        if proof is not None:
+            line["proof"] = [each.hex() for each in proof]
+        self._write(canonical(line))
+        self._entries += 1
+
+    def end(self) -> str:
+        """Writes the end line and gives the digest of all lines before it."""
+        digest = self._digest.hexdigest()
+        self._write(canonical({"digest": digest, "end": True, "entries": self._entries}))
+        return digest
+
+    def _write(self, line: bytes) -> None:
+        self._digest.update(line + b"\n")
+        try:
+            self._out.write(line + b"\n")
+        except OSError as error:
+            raise LedgerError("failed", f"the transcript cannot be written: {error.strerror}") from error
+
+
+class TranscriptReader:
+    """Reads a transcript line by line and holds it to the format; says nothing of what the entries mean.
+
+    Every error carries the number of the line, from 1. `line` is the line last read.
+    """
+
+    def __init__(self, source: BinaryIO) -> None:
+        self._source = source
+        self._digest = hashlib.sha256()
+        self.line = 0
+        self.entries = 0
+        try:
+            self.header = _parse_header(self._parse(self._read(MAX_HEADER), "header"))
+        except LedgerError as error:
+            error.locate(line=self.line)
+            raise
+
+    def __iter__(self) -> Iterator[EntryLine]:
+        while True:
+            try:
+                before = self._digest.hexdigest()
+                value = self._parse(self._read(MAX_LINE), "line")
+                if "end" in value:
+                    self._end(value, before)
+                    return
+                line = _parse_entry(value, proof=self.header.dialogue is not None)
+            except LedgerError as error:
+                error.locate(line=self.line)
+                raise
+            self.entries += 1
+            yield line
+
+    def _read(self, limit: int) -> bytes:
+        self.line += 1
+        try:
+            data = self._source.readline(limit + 2)
+        except OSError as error:
+            raise LedgerError("unreadable", f"the file cannot be read: {error.strerror}") from error
+        if not data:
+            what = "the file is empty" if self.line == 1 else "the file ends before its end line"
+            raise LedgerError("truncated", what)
+        if len(data) > limit + 1:
+            raise LedgerError("line", f"the line is longer than {limit} bytes")
+        if not data.endswith(b"\n"):
+            raise LedgerError("truncated", "the file ends in the middle of a line")
+        self._digest.update(data)
+        return data[:-1]
+
+    def _parse(self, data: bytes, check: Check) -> dict[str, JsonValue]:
+        try:
+            value = parse(data)
+        except LedgerError as error:
+            raise LedgerError(check, f"the line is not canonical JSON: {error.message}") from error
+        if not isinstance(value, dict):
+            raise LedgerError(check, "the line is not a JSON object")
+        return value
+
+    def _end(self, value: Mapping[str, JsonValue], digest: str) -> None:
+        if set(value) != {"digest", "end", "entries"} or value["end"] is not True:
+            raise LedgerError("line", "the end line is malformed")
+        if _count(value["entries"], "line", "entries") != self.entries:
+            raise LedgerError(
+                "count",
+                "the end line counts other entries than there are",
+                expected=str(self.entries),
+                found=str(value["entries"]),
+            )
+        if value["digest"] != digest:
+            raise LedgerError(
+                "digest",
+                "the end line's digest is not that of the lines before it",
+                expected=digest,
+                found=shown(str(value["digest"]), 64),
+            )
+        try:
+            rest = self._source.read(1)
+        except OSError as error:
+            raise LedgerError("unreadable", f"the file cannot be read: {error.strerror}") from error
+        if rest:
+            self.line += 1
+            raise LedgerError("trailing", "there are bytes after the end line")
+
+
+def _parse_header(value: Mapping[str, JsonValue]) -> Header:
+    if value.get("format") != FORMAT:
+        raise LedgerError("header", f"the first line is not the header of an {FORMAT} file")
+    fields = {"checkpoint", "consistency", "format", "origin", "selection", "tree_size", "vkeys"}
+    if set(value) != fields:
+        raise LedgerError("header", "the header's fields are not those of the format")
+    origin, note, vkeys, selection = (value[key] for key in ("origin", "checkpoint", "vkeys", "selection"))
+    if not isinstance(origin, str) or not is_origin(origin) or not isinstance(note, str):
+        raise LedgerError("header", "the header's origin or checkpoint is malformed")
+    if not isinstance(vkeys, list) or not 0 < len(vkeys) <= MAX_VKEYS:
+        raise LedgerError("header", f"the header does not name 1 to {MAX_VKEYS} log keys")
+    keys = tuple(each for each in vkeys if isinstance(each, str))
+    if len(set(keys)) != len(vkeys):
+        raise LedgerError("header", "the header's log keys are not different texts")
+    dialogue: str | None = None
+    if selection != "log":
+        named = selection.get("dialogue") if isinstance(selection, dict) and len(selection) == 1 else None
+        if not isinstance(named, str) or not is_dialogue(named):
+            raise LedgerError("header", "the header's selection is neither the log nor a dialogue")
+        dialogue = named
+    consistency = value["consistency"]
+    if consistency is not None and dialogue is None:
+        raise LedgerError("header", "the whole log needs no consistency proof and may not carry one")
+    return Header(
+        origin=origin,
+        vkeys=keys,
+        checkpoint=note,
+        tree_size=_count(value["tree_size"], "header", "tree_size"),
+        dialogue=dialogue,
+        consistency=None if consistency is None else _parse_consistency(consistency),
+    )
+
+
+def _parse_consistency(value: JsonValue) -> Consistency:
+    if not isinstance(value, dict) or set(value) != {"proof", "root", "size"}:
+        raise LedgerError("header", "the header's consistency proof is malformed")
+    return Consistency(
+        size=_count(value["size"], "header", "the consistency proof's size"),
+        root=_hash(value["root"], "header", "the consistency proof's root"),
+        proof=_hashes(value["proof"], "header"),
+    )
+
+
+def _parse_entry(value: Mapping[str, JsonValue], *, proof: bool) -> EntryLine:
+    wanted = {"entry", "index", "parts"} | ({"proof"} if proof else set())
+    if set(value) != wanted:
+        raise LedgerError("line", f"the line's fields are not {', '.join(sorted(wanted))}")
+    entry, parts = value["entry"], value["parts"]
+    if not isinstance(entry, str) or not isinstance(parts, dict) or len(parts) > MAX_PARTS:
+        raise LedgerError("line", "the line's entry or parts are malformed")
+    openings: dict[bytes, Opening | None] = {}
+    types: dict[bytes, str] = {}
+    for key, item in parts.items():
+        digest = decode_hash(key, "line", "a part's hash")
+        if item == WITHHELD:
+            openings[digest] = None
+            continue
+        if not isinstance(item, dict) or set(item) != {"data", "salt", "type"}:
+            raise LedgerError("line", "a part is neither withheld nor data, salt and type")
+        data, salt, kind = item["data"], item["salt"], item["type"]
+        if not isinstance(data, str) or not isinstance(salt, str) or not isinstance(kind, str):
+            raise LedgerError("line", "a part's data, salt or type is not a text")
+        openings[digest] = Opening(
+            salt=decode64(salt, "line", "a part's salt"), data=decode64(data, "line", "a part's data")
+        )
+        types[digest] = kind
+    return EntryLine(
+        index=_count(value["index"], "line", "index"),
+        entry=decode64(entry, "line", "the entry"),
+        openings=openings,
+        types=types,
+        proof=_hashes(value["proof"], "line") if proof else None,
+    )
+
+
+def _count(value: JsonValue, check: Check, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
+        raise LedgerError(check, f"{what} is not a whole number")
+    return value
+
+
+def _hash(value: JsonValue, check: Check, what: str) -> bytes:
+    if not isinstance(value, str):
+        raise LedgerError(check, f"{what} is not a text")
+    return decode_hash(value, check, what)
+
+
+def _hashes(value: JsonValue, check: Check) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > MAX_PROOF:
+        raise LedgerError(check, f"a proof is not a list of at most {MAX_PROOF} hashes")
+    return tuple(_hash(each, check, "a proof's hash") for each in value)

@@ -1,0 +1,256 @@
+"""Verification of a transcript: evidence, or a LedgerError that says which check failed and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
+from agentmesh_ledger.checks import LogChecks
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.identity import AgentId
+from agentmesh_ledger.note import VerifierKey, parse_vkey
+from agentmesh_ledger.record import Record
+from agentmesh_ledger.text import shown
+from agentmesh_ledger.transcript import EntryLine, Header, TranscriptReader
+from agentmesh_ledger.tree import verify_consistency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """What was shown to hold, and what was not looked at.
+
+    `intact` is meant by getting this value at all: every shown entry is as signed, in its place, in the tree
+    of the signed checkpoint. `complete` is another matter, in words. `pinned` says whether the log's key is one
+    the caller named; otherwise the key is the log's own word. Names of signers are the signers' own claims.
+    """
+
+    entries: int
+    tree_size: int
+    root: str
+    origin: str
+    signers: tuple[tuple[AgentId, str | None, int], ...]
+    withheld: int
+    pinned: bool
+    complete: str
+    selection: str
+    log_keys: tuple[str, ...]
+    expected_size: int | None
+
+
+def verify_transcript(
+    source: str | os.PathLike[str] | BinaryIO, *, keys: Sequence[str] = (), expect: str | None = None
+) -> Verified:
+    """The evidence that a transcript gives. Reads it once, as a stream.
+
+    `keys` pins the log's key (vkeys); `expect` is the text of a checkpoint the caller holds.
+    Raises: LedgerError; `is_check` tells damaged content from a file that cannot be read.
+    """
+    with _opened(source) as stream:
+        audit = TranscriptAudit(stream, keys=keys, expect=expect)
+        for _ in audit:
+            pass
+        return audit.verified()
+
+
+def read_transcript(
+    source: str | os.PathLike[str] | BinaryIO, *, keys: Sequence[str] = (), expect: str | None = None
+) -> Iterator[Record]:
+    """The records of a transcript, each given out once its own checks have passed.
+
+    What follows a record may still be damaged: only a full run without an error is a verification.
+    Raises: LedgerError.
+    """
+    with _opened(source) as stream:
+        yield from TranscriptAudit(stream, keys=keys, expect=expect)
+
+
+class TranscriptAudit:
+    """A transcript being verified: iterate over its records, then ask for the evidence."""
+
+    def __init__(self, source: BinaryIO, *, keys: Sequence[str] = (), expect: str | None = None) -> None:
+        pins = tuple(parse_vkey(key) for key in keys)
+        self._reader = TranscriptReader(source)
+        self.header = self._reader.header
+        try:
+            self._signed = _require_header(self.header, pins)
+            self._expect = open_expected(expect, self._signed.keys)
+            self._checks = LogChecks(
+                self._signed.checkpoint, dialogue=self.header.dialogue, expect=self._expect
+            )
+            _require_consistency(self.header, self._signed.checkpoint, self._expect)
+        except LedgerError as error:
+            error.locate(line=1)
+            raise
+        self._pinned = bool(pins)
+        self._finished = False
+
+    def __iter__(self) -> Iterator[Record]:
+        for line in self._reader:
+            try:
+                record = self._checks.entry(line.index, line.entry, line.openings, line.proof)
+                _require_parts(line, record)
+            except LedgerError as error:
+                error.locate(line=self._reader.line)
+                raise
+            yield record
+        try:
+            self._checks.finish()
+        except LedgerError as error:
+            error.locate(line=self._reader.line)
+            raise
+        self._finished = True
+
+    def verified(self) -> Verified:
+        """The evidence.
+
+        Raises: LedgerError(truncated) before the last record has been taken.
+        """
+        if not self._finished:
+            raise LedgerError("truncated", "the transcript has not been read to its end")
+        return evidence(self._checks, self._signed, pinned=self._pinned)
+
+
+def evidence(checks: LogChecks, signed: SignedCheckpoint, *, pinned: bool) -> Verified:
+    """The finished checks as a value."""
+    return Verified(
+        entries=checks.entries,
+        tree_size=signed.checkpoint.size,
+        root=signed.checkpoint.root.hex(),
+        origin=signed.checkpoint.origin,
+        signers=tuple((author, checks.names.get(author), count) for author, count in checks.counts.items()),
+        withheld=checks.withheld,
+        pinned=pinned,
+        complete=_completeness(checks),
+        selection="log" if checks.dialogue is None else f"dialogue {checks.dialogue}",
+        log_keys=tuple(str(key) for key in signed.keys),
+        expected_size=None if checks.expect is None else checks.expect.size,
+    )
+
+
+def open_expected(note: str | None, keys: Sequence[VerifierKey]) -> Checkpoint | None:
+    """The checkpoint that an auditor brought, signed by the log's key (SPEC L-78).
+
+    Raises: LedgerError(consistency).
+    """
+    if note is None:
+        return None
+    try:
+        return open_checkpoint(note, keys).checkpoint
+    except LedgerError as error:
+        raise LedgerError("consistency", f"the checkpoint you brought: {error.message}") from error
+
+
+def require_pinned(signed: SignedCheckpoint, pins: Sequence[VerifierKey]) -> None:
+    """Refuses a checkpoint that none of the pinned keys signed (SPEC L-77).
+
+    Raises: LedgerError(log_key).
+    """
+    if pins and not set(pins) & set(signed.keys):
+        raise LedgerError(
+            "log_key",
+            "the log's key is not one of those you named",
+            expected=", ".join(shown(str(pin)) for pin in pins),
+            found=", ".join(str(key) for key in signed.keys),
+        )
+
+
+def _require_header(header: Header, pins: Sequence[VerifierKey]) -> SignedCheckpoint:
+    named = tuple(parse_vkey(text) for text in header.vkeys)
+    signed = open_checkpoint(header.checkpoint, tuple(dict.fromkeys((*named, *pins))))
+    checkpoint = signed.checkpoint
+    for key in named:
+        if key not in signed.keys:
+            raise LedgerError("log_key", f"the header names a key of {shown(key.name)} that did not sign")
+    require_pinned(signed, pins)
+    if header.origin != checkpoint.origin:
+        raise LedgerError(
+            "header",
+            "the header's origin is not the checkpoint's",
+            expected=checkpoint.origin,
+            found=header.origin,
+        )
+    if header.tree_size != checkpoint.size:
+        raise LedgerError(
+            "header",
+            "the header's tree size is not the checkpoint's",
+            expected=str(checkpoint.size),
+            found=str(header.tree_size),
+        )
+    return signed
+
+
+def _require_consistency(header: Header, checkpoint: Checkpoint, expect: Checkpoint | None) -> None:
+    if header.dialogue is None:
+        return  # the root at the auditor's size is recomputed from the entries
+    shown_from = header.consistency
+    if shown_from is not None:
+        verify_consistency(
+            shown_from.size, checkpoint.size, shown_from.proof, shown_from.root, checkpoint.root
+        )
+    if expect is None:
+        return
+    if expect.size == checkpoint.size:
+        verify_consistency(expect.size, checkpoint.size, (), expect.root, checkpoint.root)
+    elif shown_from is None or shown_from.size != expect.size:
+        raise LedgerError(
+            "consistency",
+            f"this transcript carries no proof from your checkpoint of {expect.size} entries",
+            hint="Ask for the whole log, or for an export made with your checkpoint",
+        )
+    elif shown_from.root != expect.root:
+        raise LedgerError(
+            "consistency",
+            "the log does not continue your checkpoint: history was rewritten",
+            expected=expect.root.hex(),
+            found=shown_from.root.hex(),
+        )
+
+
+def _require_parts(line: EntryLine, record: Record) -> None:
+    if line.openings.keys() != {part.hash for part in record.parts}:
+        raise LedgerError("part", "the line does not speak of every part of the message", index=record.index)
+    for part in record.parts:
+        if line.types.get(part.hash, part.type) != part.type:
+            raise LedgerError(
+                "part",
+                f"part {shown(part.name)!r} is shown with another media type",
+                index=record.index,
+                expected=part.type,
+                found=shown(line.types[part.hash]),
+            )
+
+
+def _completeness(checks: LogChecks) -> str:
+    size = checks.checkpoint.size
+    if checks.dialogue is None:
+        text = f"all {size} entries under the checkpoint are shown"
+    else:
+        closed = checks.last is not None and checks.last.kind == "close"
+        tail = "up to its close" if closed else "but no close is: it may go on after what is shown"
+        text = f"every message of the dialogue from its first on is shown, {tail}; the rest of the log is not"
+    if checks.expect is not None:
+        text += f"; the log still holds all {checks.expect.size} entries of your checkpoint"
+    return text + "; nothing here shows whether the log went on after this checkpoint (no witness signed it)"
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
+    if not isinstance(source, str | os.PathLike):
+        yield source
+        return
+    path = Path(source)
+    try:
+        stream = path.open("rb")
+    except FileNotFoundError as error:
+        raise LedgerError("not_found", "there is no such file", path=str(path)) from error
+    except OSError as error:
+        raise LedgerError(
+            "unreadable", f"the file cannot be read: {error.strerror}", path=str(path)
+        ) from error
+    with stream:
+        yield stream
