@@ -48,6 +48,21 @@ def load_mesh(path: Path) -> Mesh:
     return mesh
 
 
+def find_ledger(path: Path) -> Path:
+    """Where a mesh file, or the one in a folder, has its ledger: for readers who need nothing else of the mesh.
+
+    Raises:
+        MeshFileError: the file cannot be read, or its table [mesh] is wrong. Mistakes elsewhere are not looked at.
+    """
+    shown = path / FILE_NAME if path.is_dir() else path
+    raw, places = _parse(shown, _text(shown, _bytes(shown)))
+    try:
+        ledger = MeshDocument.model_validate({"mesh": raw.get("mesh", {})}).mesh.ledger
+    except ValidationError as error:
+        raise MeshFileError(shown, shape_mistakes(error, places)) from None
+    return shown.absolute().parent / ledger
+
+
 def _mesh(document: MeshDocument, path: Path, digest: str) -> Mesh:
     return Mesh(
         name=document.mesh.name,

@@ -1,0 +1,46 @@
+"""The command `agentmesh` and its verbs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentmesh.cli import check, dialogues, doctor, export, keys, models, run, scaffold, serve
+from agentmesh.cli.options import DESCRIBED, example
+from agentmesh.cli.version import show_version
+
+app = typer.Typer(
+    name="agentmesh",
+    help="Local LLM agents that talk over MCP and leave a signed, chained record anyone can verify offline.",
+    epilog=example("agentmesh run examples/desk"),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=DESCRIBED,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Local LLM agents that talk over MCP and leave a signed, chained record anyone can verify offline."""
+
+
+app.command("init", epilog=example("agentmesh init my-desk"))(scaffold.init)
+app.command("run", epilog=example('agentmesh run examples/desk "What is 17 * 23?"'))(run.run)
+app.command("show", epilog=example("agentmesh show latest --ledger examples/desk"))(dialogues.show)
+app.command("log", epilog=example("agentmesh log --ledger examples/desk -n 5"))(dialogues.log)
+app.command(
+    "export", epilog=example("agentmesh export latest --ledger examples/desk -o desk.transcript.jsonl")
+)(export.export)
+app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(check.replay)
+app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
+app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
+app.add_typer(models.app, name="models")
+app.command("serve", epilog=example("agentmesh serve examples/desk"))(serve.serve)
+app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)

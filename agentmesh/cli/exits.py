@@ -1,0 +1,168 @@
+"""Errors become exit codes and messages here, and nowhere else.
+
+0 done · 1 failed, or not verified · 2 usage or configuration · 3 unreadable · 4 a limit reached, with a partial
+result · 130 cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING, Final, cast
+
+from agentmesh.errors import AgentMeshError, MeshFileError, ToolboxError
+from agentmesh.view.text import clean
+
+if TYPE_CHECKING:
+    from agentmesh.events import EndReason
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNREADABLE: Final = 3
+LIMIT: Final = 4
+CANCELLED: Final = 130
+
+# Which extra brings a module that is not there.
+_EXTRAS: Final = {
+    "sqlalchemy": "store",
+    "typer": "run",
+    "rich": "run",
+    "pydantic": "run",
+    "pydantic_core": "run",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
+    "anyio": "mcp",
+    "llama_cpp": "llama",
+    "jinja2": "llama",
+    "numpy": "llama",
+}
+_USAGE_REASONS: Final = frozenset(
+    {
+        "usage",
+        "no_such_agent",
+        "no_such_dialogue",
+        "ambiguous_dialogue",
+        "exists",
+        "no_such_tool",
+        "configuration",
+    }
+)
+_MODEL_USAGE: Final = frozenset(
+    {"not_found", "not_gguf", "truncated", "unsupported", "no_backend", "bad_request", "script_file"}
+)
+_LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "permissions"})
+_LEDGER_USAGE: Final = frozenset({"no_store", "origin"})
+
+
+def code_after(reason: EndReason) -> int:
+    """The exit code of a run whose dialogue was closed with `reason`."""
+    if reason == "done":
+        return DONE
+    if reason == "cancelled":
+        return CANCELLED
+    return FAILED if reason == "failed" else LIMIT
+
+
+def code_for(error: BaseException) -> int:
+    """The exit code of a command that ended with `error`."""
+    error = innermost(error)
+    reason = str(getattr(error, "reason", ""))
+    if isinstance(error, KeyboardInterrupt):
+        return CANCELLED
+    if isinstance(error, MeshFileError):
+        return USAGE
+    if isinstance(error, AgentMeshError):
+        return _code_for_own(error)
+    if missing_extra(error):
+        return USAGE
+    if _is(error, "agentmesh_models", "ModelError"):
+        return USAGE if reason in _MODEL_USAGE else FAILED
+    if _is(error, "agentmesh_ledger", "LedgerError"):
+        if reason in _LEDGER_UNREADABLE:
+            return UNREADABLE
+        return USAGE if reason in _LEDGER_USAGE else FAILED
+    if _is(error, "agentmesh_servers.errors", "ServersError"):
+        return USAGE
+    return UNREADABLE if isinstance(error, OSError) else FAILED
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, for a person: no traceback, and what to do where that is known."""
+    error = innermost(error)
+    extra = missing_extra(error)
+    if extra:
+        return f"this needs the extra '{extra}': pip install 'agentmesh-runtime[{extra}]'"
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped"
+    hint = error.hint if isinstance(error, AgentMeshError) else None
+    text = str(error)
+    if isinstance(error, OSError) and not isinstance(error, AgentMeshError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if not _expected(error):
+        text = f"unexpected {type(error).__name__}: {text}"
+        hint = "AGENTMESH_DEBUG=1 shows where; a report with that is welcome"
+    lines = clean(text).strip()
+    return f"{lines}\n{clean(hint)}" if hint else lines
+
+
+def report(error: BaseException) -> int:
+    """Say on standard error what went wrong. Returns the exit code."""
+    if os.environ.get("AGENTMESH_DEBUG") not in (None, "", "0"):
+        traceback.print_exception(error, file=sys.stderr)
+    try:
+        print(f"agentmesh: {explain(error)}", file=sys.stderr)
+    except OSError:
+        pass  # nobody is there to read it; the exit code still speaks
+    return code_for(error)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The error inside groups: task groups wrap what one task raised, and of several the first explains the rest."""
+    while isinstance(error, BaseExceptionGroup):
+        inner = cast(BaseExceptionGroup[BaseException], error).exceptions
+        error = next((each for each in inner if _expected(innermost(each))), inner[0])
+    return error
+
+
+def missing_extra(error: BaseException) -> str | None:
+    """The extra that brings a module which could not be imported; None for any other error."""
+    reason = getattr(error, "reason", None)
+    if reason == "no_store" and _is(error, "agentmesh_ledger", "LedgerError"):
+        return "store"
+    if reason == "missing_extra" and _is(error, "agentmesh_servers.errors", "ServersError"):
+        return "mcp"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return _EXTRAS.get(error.name.partition(".")[0])
+    return None
+
+
+def _code_for_own(error: AgentMeshError) -> int:
+    if error.reason in ("no_ledger", "unreadable"):
+        return UNREADABLE
+    if error.reason == "not_verified":
+        return FAILED
+    if error.reason.startswith("limit_"):
+        return LIMIT
+    if isinstance(error, ToolboxError):
+        return USAGE if error.reason in _USAGE_REASONS else FAILED
+    return USAGE if error.reason in _USAGE_REASONS else FAILED
+
+
+def _expected(error: BaseException) -> bool:
+    """Whether an error is one that is told to people as it is, rather than a fault of this program."""
+    return (
+        isinstance(error, AgentMeshError | OSError | KeyboardInterrupt)
+        or missing_extra(error) is not None
+        or _is(error, "agentmesh_models", "ModelError")
+        or _is(error, "agentmesh_ledger", "LedgerError")
+        or _is(error, "agentmesh_servers.errors", "ServersError")
+    )
+
+
+def _is(error: BaseException, module: str, name: str) -> bool:
+    """Whether `error` is of a leaf's class, without importing the leaf: what was never imported raised nothing."""
+    loaded = sys.modules.get(module)
+    kind = getattr(loaded, name, None) if loaded else None
+    return isinstance(kind, type) and isinstance(error, kind)

@@ -1,0 +1,163 @@
+"""`agentmesh run`: a dialogue, watched as it happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentmesh.cli.exits import CANCELLED, code_after
+from agentmesh.cli.options import MeshArgument
+from agentmesh.errors import AgentMeshError
+
+if TYPE_CHECKING:
+    from agentmesh.events import Ended, Event, Listener
+    from agentmesh.mesh import Mesh
+
+
+def run(
+    mesh: MeshArgument,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="What the agents are asked; - reads it from standard input."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one event a line as JSON; the last is the end.")
+    ] = False,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", metavar="PATH", help="Record here instead of where the mesh file says."),
+    ] = None,
+    max_turns: Annotated[
+        int | None, typer.Option("--max-turns", min=1, help="End after so many turns.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0.001, help="End after so many seconds.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+) -> None:
+    """Run a dialogue of a mesh and record every message, signed and chained."""
+    from agentmesh.mesh import load_mesh
+
+    plan = _limited(load_mesh(mesh), max_turns, timeout)
+    asked = _task(plan, task)
+    ends: list[Ended] = []
+    try:
+        with _view(plan, json=json, quiet=quiet) as view:
+            _play(plan, asked, view, ends, None if ledger is None else ledger.absolute())
+    finally:
+        # A dialogue that failed is in the ledger too: say where, before the error says why.
+        if ends and not json:
+            _say(ends[-1], quiet=quiet)
+    if not ends:
+        typer.echo("agentmesh: stopped before anything was recorded", err=True)
+        raise typer.Exit(CANCELLED)
+    raise typer.Exit(code_after(ends[-1].reason))
+
+
+def _limited(mesh: Mesh, max_turns: int | None, timeout: float | None) -> Mesh:
+    given: dict[str, float] = {}
+    if max_turns is not None:
+        given["turns"] = max_turns
+    if timeout is not None:
+        given["seconds"] = timeout
+    limits = mesh.dialogue.limits.model_copy(update=given)
+    return mesh.model_copy(update={"dialogue": mesh.dialogue.model_copy(update={"limits": limits})})
+
+
+def _task(mesh: Mesh, task: str | None) -> str:
+    given = sys.stdin.read() if task == "-" else task
+    asked = (mesh.dialogue.task or "") if given is None else given
+    if not asked.strip():
+        hint = (
+            f'give it: agentmesh run {mesh.folder} "What is 17 * 23?", or set dialogue.task in the mesh file'
+        )
+        raise AgentMeshError("usage", "there is no task", hint=hint)
+    return asked.strip()
+
+
+def _view(mesh: Mesh, *, json: bool, quiet: bool) -> AbstractContextManager[Listener]:
+    """How the run is shown: events for programs, a live screen on a terminal, else lines."""
+    from agentmesh.view.events_json import JsonEvents
+    from agentmesh.view.plain import PlainLines
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if json:
+        return nullcontext(
+            JsonEvents(out=lambda line: print(line, flush=True), notice=lambda text: say(f"note: {text}"))
+        )
+    if quiet:
+        return nullcontext(lambda event: None)
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        from rich.console import Console
+
+        from agentmesh.view.live import LiveDialogue
+
+        return LiveDialogue(Console(stderr=True, highlight=False), mesh.dialogue.limits)
+    return nullcontext(PlainLines(say))
+
+
+def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], ledger: Path | None) -> None:
+    """Run the dialogue to its end, or to the person's Ctrl-C. `ends` gets its end, where it ever began."""
+    import anyio
+
+    from agentmesh.events import Ended, Notice
+    from agentmesh.runtime import run_dialogue
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Ended):
+            ends.append(event)
+        view(event)
+
+    async def main() -> None:
+        playing = anyio.CancelScope()
+
+        def stop() -> None:
+            view(Notice(text="stopping; Ctrl-C again leaves at once"))
+            playing.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(_watch_signals, stop)
+            with playing:
+                await run_dialogue(mesh, task, listen=listen, ledger=ledger)
+            group.cancel_scope.cancel()
+
+    anyio.run(main)
+
+
+async def _watch_signals(stop: Callable[[], None]) -> None:
+    """The first Ctrl-C stops the dialogue, which is then closed in the ledger; the second ends the program."""
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            break
+    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGTERM, _leave)
+    stop()
+
+
+def _leave(number: int, frame: object) -> None:
+    # No unwinding: whoever presses twice wants out, and the ledger needs no goodbye to be sound.
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # the live view had hidden the cursor
+    os._exit(CANCELLED)
+
+
+def _say(ended: Ended, *, quiet: bool) -> None:
+    """The answer where results go, and how to check it where people look."""
+    from agentmesh.view.ending import ending_text
+    from agentmesh.view.text import clean
+
+    if ended.answer and ended.reason not in ("cancelled", "failed"):
+        print(clean(ended.answer), flush=True)
+    if not quiet or ended.reason != "done":
+        print(ending_text(ended), file=sys.stderr)
