@@ -40,14 +40,16 @@ def verify(
     from agentmesh.view.text import json_line
     from agentmesh_ledger import LedgerError
 
+    for pin in key or []:
+        _require_vkey(pin)
     note = None if expect is None else expect.read_text(encoding="utf-8")
     try:
         found = _verified(record, key or [], note)
     except LedgerError as error:
         if json:
-            print(json_line(failure_json(error)))
+            print(json_line(failure_json(error, record)))
         raise
-    print(json_line(evidence_json(found)) if json else evidence_text(found))
+    print(json_line(evidence_json(found, record)) if json else evidence_text(found))
 
 
 def replay(
@@ -88,6 +90,17 @@ def replay(
         raise AgentMeshError("not_verified", f"{wrong} of {count(shown, 'message')} did not verify")
     if not json:
         print(f"{count(shown, 'message')}, all verified", file=sys.stderr)
+
+
+def _require_vkey(text: str) -> None:
+    from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.note import parse_vkey
+
+    try:
+        parse_vkey(text)
+    except LedgerError as error:
+        hint = "`agentmesh keys` prints it; quote it for your shell"
+        raise AgentMeshError("usage", f"--key: {error.message}", hint=hint) from error
 
 
 def _verified(record: Path, keys: list[str], expect: str | None) -> Verified:

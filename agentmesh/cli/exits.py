@@ -39,14 +39,19 @@ _EXTRAS: Final = {
     "numpy": "llama",
 }
 _USAGE_REASONS: Final = frozenset(
+    {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue"}
+)
+# What the mesh file says of a server is wrong; a server that does not start is a failure.
+_TOOLBOX_USAGE: Final = frozenset(
     {
-        "usage",
-        "no_such_agent",
-        "no_such_dialogue",
-        "ambiguous_dialogue",
-        "exists",
         "no_such_tool",
-        "configuration",
+        "no_such_server",
+        "bad_url",
+        "no_command",
+        "no_folder",
+        "unknown_server",
+        "bad_option",
+        "missing_extra",
     }
 )
 _MODEL_USAGE: Final = frozenset(
@@ -80,6 +85,7 @@ def code_for(error: BaseException) -> int:
     if _is(error, "agentmesh_models", "ModelError"):
         return USAGE if reason in _MODEL_USAGE else FAILED
     if _is(error, "agentmesh_ledger", "LedgerError"):
+        # Damaged content is a verdict; only what cannot be looked at is unreadable.
         if reason in _LEDGER_UNREADABLE:
             return UNREADABLE
         return USAGE if reason in _LEDGER_USAGE else FAILED
@@ -103,6 +109,8 @@ def explain(error: BaseException) -> str:
     if not _expected(error):
         text = f"unexpected {type(error).__name__}: {text}"
         hint = "AGENTMESH_DEBUG=1 shows where; a report with that is welcome"
+    if _is(error, "agentmesh_ledger", "LedgerError") and getattr(error, "is_check", False):
+        text = f"NOT VERIFIED, check {getattr(error, 'reason', '')}: {text}"
     lines = clean(text).strip()
     return f"{lines}\n{clean(hint)}" if hint else lines
 
@@ -146,7 +154,7 @@ def _code_for_own(error: AgentMeshError) -> int:
     if error.reason.startswith("limit_"):
         return LIMIT
     if isinstance(error, ToolboxError):
-        return USAGE if error.reason in _USAGE_REASONS else FAILED
+        return USAGE if error.reason in _TOOLBOX_USAGE else FAILED
     return USAGE if error.reason in _USAGE_REASONS else FAILED
 
 

@@ -53,7 +53,7 @@ async def _answer(mesh: Mesh) -> None:
     from contextlib import AsyncExitStack
 
     from agentmesh.runtime import open_mesh
-    from agentmesh.serving import AgentCard, agent_server
+    from agentmesh.serving import AgentCard, agent_server, serve_stdio
     from agentmesh.view.plain import PlainLines
 
     view = PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
@@ -71,7 +71,7 @@ async def _answer(mesh: Mesh) -> None:
             name=mesh.name,
             instructions=f"Ask the agents of the mesh {mesh.name}. Every answer is recorded.",
         )
-        await server.run_stdio_async()
+        await serve_stdio(server)
 
 
 @contextmanager

@@ -160,6 +160,9 @@ class _Links:
         for key, wanted in (("env", "command"), ("cwd", "command"), ("options", "builtin")):
             if key in spec.model_fields_set and kind != wanted:
                 yield self._at((*path, key), "unused_key", f"has a meaning beside {wanted!r} only")
+        if "cwd" in spec.model_fields_set and not (self.mesh.folder / Path(spec.cwd).expanduser()).is_dir():
+            text = f"no such folder: {self.mesh.folder / spec.cwd}"
+            yield self._at((*path, "cwd"), "folder_not_found", text)
         if spec.command is not None and not spec.command:
             yield self._at(
                 (*path, "command"), "bad_value", 'must name a program, for example ["npx", "-y", "..."]'
