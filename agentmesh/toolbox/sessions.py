@@ -1,0 +1,249 @@
+"""One session with one server, from its start to its end.
+
+A task of its own owns the connection: it enters the SDK's client, waits, and leaves it, because the SDK's client must be
+left by the task that entered it. Other tasks call tools through it meanwhile. A connection that is lost is opened
+again once for each loss that a call comes upon; the tools must then be the same, or the session stays closed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from mcp import Client
+from pydantic import JsonValue
+
+from agentmesh.errors import ToolboxError
+from agentmesh.toolbox import failures
+from agentmesh.toolbox.catalogue import Catalogue, Identity, Tool, read_catalogue
+from agentmesh.toolbox.results import ToolResult, failed, one_line, read_result
+from agentmesh.toolbox.targets import Connection, Target
+from agentmesh.toolbox.wire import Watch
+
+START_TIMEOUT: Final = 15.0
+_LAST_WORDS_WAIT: Final = 0.5
+
+# The SDK logs what servers do wrong; we tell it in results and errors, and a screen in use must not be written over.
+logging.getLogger("mcp").addHandler(logging.NullHandler())
+
+
+class _Attempt:
+    """One try at a connection: `settled` once it is up or has failed, `over` once it is to be given up."""
+
+    def __init__(self) -> None:
+        self.settled = anyio.Event()
+        self.over = anyio.Event()
+        self.client: Client | None = None
+        self.watch: Watch | None = None
+        self.failure = ""
+
+
+class ServerSession:
+    """A running server: what it is, what it serves, and calls to it."""
+
+    def __init__(
+        self,
+        target: Target,
+        *,
+        notice: Callable[[str], None] = lambda text: None,
+        start_timeout: float = START_TIMEOUT,
+    ) -> None:
+        self._target = target
+        self._notice = notice
+        self._start_timeout = start_timeout
+        self._attempt = _Attempt()
+        self._starting: anyio.CancelScope | None = None
+        self._stopping = False
+        self._catalogue: Catalogue | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name in the mesh file."""
+        return self._target.name
+
+    @property
+    def connected(self) -> bool:
+        """Whether its connection is up, as far as is known."""
+        return self._attempt.client is not None
+
+    @property
+    def identity(self) -> Identity:
+        """Who it says it is."""
+        return self._known.identity
+
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """All its tools, in its own order."""
+        return self._known.tools
+
+    @property
+    def instructions(self) -> str:
+        """How it asks to be used."""
+        return self._known.instructions
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 over its tools and instructions."""
+        return self._known.digest
+
+    @property
+    def _known(self) -> Catalogue:
+        if self._catalogue is None:
+            raise ToolboxError("not_started", f"server {self.name} has not started", server=self.name)
+        return self._catalogue
+
+    async def started(self) -> None:
+        """Wait until it has started.
+
+        Raises:
+            ToolboxError: `not_started`, with the reason and the end of its standard error.
+        """
+        await self._attempt.settled.wait()
+        if self._attempt.client is None:
+            raise ToolboxError(
+                "not_started",
+                f"server {self.name} ({self._target.what}) did not start: {self._attempt.failure}",
+                server=self.name,
+                hint=f"try it alone, or correct servers.{self.name} in the mesh file",
+            )
+
+    def stop(self) -> None:
+        """Ask the owning task to leave the connection and end."""
+        self._stopping = True
+        self._attempt.over.set()
+        if self._starting is not None and not self._attempt.settled.is_set():
+            self._starting.cancel()
+
+    async def own(self) -> None:
+        """Keep the connection until `stop`. To be run in a task of its own."""
+        while not self._stopping:
+            attempt = self._attempt
+            await self._keep(attempt)
+            await attempt.over.wait()
+
+    async def call(
+        self, tool: str, arguments: Mapping[str, JsonValue], timeout: float | None = None
+    ) -> ToolResult:
+        """Call a tool and return what came of it; whatever the server does is a result and never an exception.
+
+        `timeout` is in seconds and overrides the server's own. Cancelling the caller cancels the call.
+        """
+        begin = time.monotonic()
+        limit = self._target.timeout if timeout is None else timeout
+        known = next((candidate for candidate in self.tools if candidate.name == tool), None)
+        if known is None:
+            return failed(f"server {self.name} has no tool {one_line(tool)}", seconds=0.0)
+        with anyio.move_on_after(limit):
+            return await self._call(known, dict(arguments), begin)
+        nonsense = _nonsense(self._attempt.watch)
+        return failed(
+            f"{self.name}.{tool} did not answer within {limit:g} seconds{nonsense}: try again with less to do, "
+            "or go on without it",
+            seconds=time.monotonic() - begin,
+        )
+
+    async def _call(self, tool: Tool, arguments: dict[str, JsonValue], begin: float) -> ToolResult:
+        attempt = self._attempt
+        for last in (False, True):
+            await attempt.settled.wait()
+            client = attempt.client
+            try:
+                if client is not None:
+                    result = await client.call_tool(tool.name, arguments)
+                    return read_result(result, seconds=time.monotonic() - begin)
+            except failures.FAILURES as error:
+                if failures.is_ours(error):
+                    raise
+                if not failures.is_loss(error):
+                    text = f"{self.name}.{tool.name} failed: {failures.words(error)}"
+                    return failed(text, seconds=time.monotonic() - begin)
+                attempt.failure = attempt.failure or failures.words(error)
+                if not tool.may_repeat:
+                    return await self._lost_in_call(tool, attempt, begin)
+            if last:
+                break
+            attempt = self._renew(attempt)
+        text = f"server {self.name} is gone ({attempt.failure}): go on without it"
+        return failed(text, seconds=time.monotonic() - begin)
+
+    async def _lost_in_call(self, tool: Tool, attempt: _Attempt, begin: float) -> ToolResult:
+        """A call that may have had its effect is not made again without being asked for."""
+        fresh = self._renew(attempt)
+        await fresh.settled.wait()
+        state = "it is connected again" if fresh.client is not None else f"it is gone ({fresh.failure})"
+        return failed(
+            f"server {self.name} ended in the middle of {tool.name}, which may or may not have been done; {state}",
+            seconds=time.monotonic() - begin,
+        )
+
+    def _renew(self, lost: _Attempt) -> _Attempt:
+        """The attempt that follows the lost one; many calls may come upon one loss."""
+        if self._attempt is lost and not self._stopping:
+            self._notice(f"server {self.name}: connection lost ({lost.failure}); connecting again")
+            self._attempt = _Attempt()
+            lost.over.set()
+        return self._attempt
+
+    async def _keep(self, attempt: _Attempt) -> None:
+        """Connect, say that it is up, and hold the connection until it is over or lost."""
+        with self._target.client() as connection:
+            attempt.watch = connection.watch
+            try:
+                with anyio.move_on_after(self._start_timeout) as self._starting:
+                    async with connection.client as client:
+                        self._accept(await read_catalogue(client))
+                        self._starting.deadline = math.inf
+                        attempt.client = client
+                        attempt.settled.set()
+                        await _first(attempt.over, connection.watch.ended)
+                        attempt.client = None
+            except failures.FAILURES as error:
+                if failures.is_ours(error):
+                    raise
+                attempt.failure = failures.words(error)
+            attempt.client = None
+            if not attempt.failure:
+                timed_out = not attempt.settled.is_set()
+                attempt.failure = (
+                    f"it did not answer within {self._start_timeout:g} seconds" if timed_out else "it ended"
+                )
+        if not self._stopping:
+            attempt.failure += await _aside(connection)
+        attempt.settled.set()
+
+    def _accept(self, catalogue: Catalogue) -> None:
+        if self._catalogue is not None and self._catalogue.digest != catalogue.digest:
+            raise ValueError("its tools are no longer those it had at the start")
+        self._catalogue = catalogue
+
+
+async def _first(*events: anyio.Event) -> None:
+    """Wait until one of the events is set."""
+    async with anyio.create_task_group() as tasks:
+
+        async def watch(event: anyio.Event) -> None:
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
+        for event in events:
+            tasks.start_soon(watch, event)
+
+
+async def _aside(connection: Connection) -> str:
+    """What the server said beside the protocol, as a clause to append."""
+    clauses = _nonsense(connection.watch)
+    if connection.last_words is not None:
+        await anyio.to_thread.run_sync(connection.last_words.wait, _LAST_WORDS_WAIT)
+        lines = connection.last_words.text().strip().splitlines()
+        if lines:
+            clauses += f"; its last words: {one_line(lines[-1])}"
+    return clauses
+
+
+def _nonsense(watch: Watch | None) -> str:
+    return f"; it wrote what is no MCP message: {watch.nonsense!r}" if watch and watch.nonsense else ""
