@@ -45,7 +45,7 @@ class Asked:
     messages: tuple[Message, ...]
     to: tuple[str, ...]
     reply_to: int
-    reply_hash: str
+    reply_hash: bytes
     task: str
     claims: tuple[Said, ...] = ()
 
@@ -201,7 +201,7 @@ async def _say(
 def _seed(turn: _Turn) -> int:
     """The seed follows from the message answered and who answers, so that no agent can choose a lucky one."""
     author = turn.floor.recorder.agent_id(turn.agent.name)
-    data = b"agentmesh/seed/v1" + bytes.fromhex(turn.asked.reply_hash) + author.encode()
+    data = b"agentmesh/seed/v1" + turn.asked.reply_hash + author.encode()
     return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 

@@ -18,7 +18,7 @@ class Said:
     """One thing said in a dialogue, at its place in the ledger."""
 
     index: int
-    leaf_hash: str
+    leaf_hash: bytes
     agent: str
     text: str
 

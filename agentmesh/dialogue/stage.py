@@ -33,9 +33,10 @@ class Stage:
         """Let `name` speak on `task` after `previous`; the others' speeches are heard unless its context is the task."""
         agent = self.cast[name]
         answered = previous or self.task_said
-        asked = fill(agent.spec.prompt, task=task, previous=answered.text)
+        template = self._template(agent, first=previous is None)
+        asked = fill(template, task=task, previous=answered.text)
         # What the prompt template already quotes is not repeated as something heard.
-        quoted = answered.index if "{previous}" in agent.spec.prompt else None
+        quoted = answered.index if "{previous}" in template else None
         heard = [] if agent.spec.context == "task" else [s for s in self.said if s.index != quoted]
         said = await take_turn(
             agent,
@@ -72,6 +73,12 @@ class Stage:
             self.floor,
         )
         return said.text
+
+    def _template(self, agent: Agent, *, first: bool) -> str:
+        """The agent's own prompt; by default the task, and in a chain what the one before it said."""
+        if "prompt" in agent.spec.model_fields_set or self.mesh.dialogue.pattern != "chain":
+            return agent.spec.prompt
+        return "{task}" if first else "{previous}"
 
     @property
     def everyone(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from agentmesh.prompt import Said, fill, messages_for
 
 
 def said(agent: str, text: str, index: int = 0) -> Said:
-    return Said(index=index, leaf_hash="00" * 32, agent=agent, text=text)
+    return Said(index=index, leaf_hash=bytes(32), agent=agent, text=text)
 
 
 def test_a_task_with_braces_is_text_and_not_a_template() -> None:

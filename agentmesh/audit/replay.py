@@ -1,0 +1,134 @@
+"""A dialogue again, from its record alone: each message with what was checked of it.
+
+Hermetic: nothing runs, nothing is fetched. The record is verified whole first; only then is a message marked, since a
+message that is sound by itself may still stand in a log that was cut or rearranged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentmesh_ledger import AgentId, LedgerError, Record, TranscriptAudit, Verified
+from agentmesh_ledger.store import LedgerAudit
+from pydantic import JsonValue
+
+_SQLITE = b"SQLite format 3\x00"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayedMessage:
+    """A message as recorded. `check` is "verified", "withheld" (signed, but its content is not here), or the problem."""
+
+    index: int
+    kind: str
+    author: AgentId
+    author_name: str
+    to: tuple[str, ...]
+    text: str
+    facts: Mapping[str, JsonValue]
+    time: str
+    check: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A replayed record: the messages, and the evidence or the failure of the whole."""
+
+    messages: tuple[ReplayedMessage, ...]
+    verified: Verified | None
+    problem: LedgerError | None
+
+
+def replay(source: Path, dialogue: str | None = None) -> Replay:
+    """Replay a ledger file or a transcript, whole or one dialogue of it.
+
+    A record that does not verify is replayed up to the message where it fails, each message so far marked as standing
+    in a record that does not hold, and `problem` says why.
+
+    Raises:
+        LedgerError: there is no such file or dialogue, or it cannot be read at all.
+    """
+    records: list[Record] = []
+    verified, problem = None, None
+    try:
+        verified = _read(source, records)
+    except LedgerError as error:
+        if not error.is_check:
+            raise
+        problem = error
+    names = _names(records)
+    found = [record for record in records if dialogue is None or record.message.dialogue == dialogue]
+    if not found and problem is None:
+        raise LedgerError("not_found", f"there is no dialogue {dialogue!r} in it", path=str(source))
+    note = None if problem is None else "in a record that does not verify"
+    return Replay(
+        messages=tuple(_message(record, names, note) for record in found),
+        verified=verified,
+        problem=problem,
+    )
+
+
+def _read(source: Path, records: list[Record]) -> Verified:
+    """Fill `records` as far as they are sound, so that a failure shows what stands before it."""
+    if _is_database(source):
+        stored = LedgerAudit(source)
+        for record in stored:
+            records.append(record)
+        return stored.verified()
+    with source.open("rb") as stream:
+        written = TranscriptAudit(stream)
+        for record in written:
+            records.append(record)
+        return written.verified()
+
+
+def _is_database(source: Path) -> bool:
+    try:
+        with source.open("rb") as stream:
+            return stream.read(len(_SQLITE)) == _SQLITE
+    except FileNotFoundError as error:
+        raise LedgerError("not_found", "there is no such file", path=str(source)) from error
+    except OSError as error:
+        raise LedgerError("unreadable", f"it cannot be read: {error.strerror}", path=str(source)) from error
+
+
+def _names(records: list[Record]) -> dict[AgentId, str]:
+    return {
+        record.message.author: str(record.message.facts["name"])
+        for record in records
+        if record.message.kind == "key.register"
+    }
+
+
+def _message(record: Record, names: Mapping[AgentId, str], note: str | None) -> ReplayedMessage:
+    message = record.message
+    withheld = any(part.data is None for part in record.parts)
+    return ReplayedMessage(
+        index=record.index,
+        kind=message.kind,
+        author=message.author,
+        author_name=names.get(message.author, message.author),
+        to=tuple(names.get(agent, agent) for agent in message.to),
+        text=_text(record),
+        facts=message.facts,
+        time=message.time,
+        check=note or ("withheld" if withheld else "verified"),
+    )
+
+
+def _text(record: Record) -> str:
+    """What a person reads of a message: its text, a call's arguments, or nothing where it has neither."""
+    for part in record.parts:
+        if part.data is None:
+            continue
+        if part.type.startswith("text/plain"):
+            return part.data.decode("utf-8", "replace")
+        if part.name == "arguments":
+            try:
+                return json.dumps(json.loads(part.data), ensure_ascii=False)
+            except ValueError:
+                return part.data.decode("utf-8", "replace")
+    return ""
