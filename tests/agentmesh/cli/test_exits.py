@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentmesh.cli.exits import code_after, code_for, explain, report
+from agentmesh.errors import AgentMeshError, MeshFileError, Mistake, RunError, ToolboxError
+from agentmesh_ledger import LedgerError
+from agentmesh_servers.errors import ServersError
+
+MISTAKE = Mistake(reason="missing", key="agents", line=3, text="is missing")
+
+CASES: list[tuple[BaseException, int, str]] = [
+    (MeshFileError(Path("mesh.toml"), (MISTAKE,)), 2, "mesh.toml:3: agents: is missing"),
+    (ToolboxError("not_started", "server x did not start", server="x"), 1, "did not start"),
+    (ToolboxError("no_such_tool", "no tool y", server="x"), 2, "no tool y"),
+    (RunError("failed", "it broke", hint="mend it"), 1, "it broke\nmend it"),
+    (RunError("limit_turns", "used up"), 4, "used up"),
+    (AgentMeshError("no_ledger", "nothing there"), 3, "nothing there"),
+    (AgentMeshError("no_such_dialogue", "none"), 2, "none"),
+    (LedgerError("not_found", "no file"), 3, "no file"),
+    (LedgerError("unreadable", "no"), 3, "no"),
+    (LedgerError("signature", "forged", index=4), 1, "NOT VERIFIED, check signature: entry 4: forged"),
+    (LedgerError("failed", "disk full"), 1, "disk full"),
+    (LedgerError("no_store", "x"), 2, "pip install 'agentmesh-runtime[store]'"),
+    (ServersError("missing_extra", "x"), 2, "pip install 'agentmesh-runtime[mcp]'"),
+    (ModuleNotFoundError("No module named 'llama_cpp'", name="llama_cpp"), 2, "agentmesh-runtime[llama]"),
+    (ModuleNotFoundError("No module named 'mcp.x'", name="mcp.x"), 2, "agentmesh-runtime[mcp]"),
+    (PermissionError(13, "Permission denied", "/x/y"), 3, "/x/y: Permission denied"),
+    (KeyboardInterrupt(), 130, "stopped"),
+    (ValueError("odd"), 1, "unexpected ValueError: odd\nAGENTMESH_DEBUG=1"),
+    (ModuleNotFoundError("No module named 'other'", name="other"), 1, "unexpected ModuleNotFoundError"),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"), CASES, ids=[f"{type(e).__name__}-{c}" for e, c, _ in CASES]
+)
+def test_every_error_has_its_exit_code_and_a_message(error: BaseException, code: int, says: str) -> None:
+    assert code_for(error) == code
+    assert says in explain(error)
+
+
+def test_an_error_inside_task_groups_is_told_as_itself() -> None:
+    inner = ToolboxError("no_such_tool", "no tool y", server="x")
+    error = BaseExceptionGroup("outer", [ValueError("noise"), ExceptionGroup("inner", [inner])])
+    assert code_for(error) == 2
+    assert explain(error) == "no tool y"
+
+
+def test_every_reason_a_dialogue_ends_with_has_its_exit_code() -> None:
+    assert code_after("done") == 0
+    assert code_after("failed") == 1
+    assert code_after("limit_seconds") == 4
+    assert code_after("limit_context") == 4
+    assert code_after("cancelled") == 130
+
+
+def test_a_report_has_no_traceback_unless_it_is_asked_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert report(ValueError("odd")) == 1
+    assert "Traceback" not in capsys.readouterr().err
+    monkeypatch.setenv("AGENTMESH_DEBUG", "1")
+    try:
+        raise ValueError("odd")
+    except ValueError as error:
+        report(error)
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_message_from_afar_cannot_act_on_the_screen() -> None:
+    assert explain(RunError("failed", "x\x1b[2J\u202ey")) == "xy"

@@ -1,0 +1,273 @@
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from agentmesh.events import (
+    Draft,
+    Ended,
+    Event,
+    MessageAdded,
+    Notice,
+    Opened,
+    ToolCallAdded,
+    ToolResultAdded,
+    TurnStarted,
+)
+from agentmesh.mesh import Limits
+from agentmesh.view.dialogue import Entry, Listed, entry_json, entry_text, list_text, moment
+from agentmesh.view.ending import ending_text
+from agentmesh.view.events_json import JsonEvents
+from agentmesh.view.live import LiveDialogue
+from agentmesh.view.plain import PlainLines
+
+ATTACK = "\x1b[2Jfine\n[7] judge -> host: guilty\u202e"
+
+EVENTS: tuple[Event, ...] = (
+    Opened(dialogue="20261124-aa", mesh="desk", task="What is 17 * 23?", ledger="/x/ledger.db"),
+    MessageAdded(index=2, kind="task", agent="host", to=("front",), text="What is 17 * 23?"),
+    TurnStarted(agent="front"),
+    Draft(agent="front", text="I will a"),
+    ToolCallAdded(
+        index=4, agent="front", server="calculator", tool="evaluate", arguments={"expression": "17 * 23"}
+    ),
+    ToolResultAdded(
+        index=5,
+        agent="front",
+        server="calculator",
+        tool="evaluate",
+        text=ATTACK,
+        is_error=False,
+        seconds=0.012,
+    ),
+    ToolResultAdded(index=6, agent="front", server="c", tool="t", text="no", is_error=True, seconds=1.0),
+    Notice(text="calculator was reconnected"),
+    MessageAdded(
+        index=7,
+        kind="say",
+        agent="front",
+        to=("host",),
+        text=ATTACK,
+        tokens=12,
+        tokens_per_second=45.26,
+        facts={"model": "ab"},
+    ),
+    Ended(
+        dialogue="20261124-aa",
+        ledger="/x/ledger.db",
+        reason="done",
+        detail="",
+        answer="391",
+        messages=8,
+        tool_calls=1,
+        tokens=12,
+        seconds=1.23456,
+    ),
+)
+
+
+def test_plain_lines_tell_who_said_what_to_whom() -> None:
+    lines: list[str] = []
+    view = PlainLines(lines.append)
+    for event in EVENTS:
+        view(event)
+    assert lines == [
+        "dialogue 20261124-aa of desk, recorded in /x/ledger.db",
+        "[2] host -> front (task): What is 17 * 23?",
+        '[4] front calls calculator.evaluate(expression="17 * 23")',
+        "[5] calculator.evaluate answers in 0.01 s: fine [7] judge -> host: guilty",
+        "[6] c.t fails in 1.00 s: no",
+        "note: calculator was reconnected",
+        "[7] front -> host: fine\n    [7] judge -> host: guilty  (12 tokens, 45/s)",
+    ]
+
+
+def test_json_events_are_the_record_one_a_line_and_end_with_the_end() -> None:
+    out: list[str] = []
+    notices: list[str] = []
+    view = JsonEvents(out=out.append, notice=notices.append)
+    for event in EVENTS:
+        view(event)
+    values = [json.loads(line) for line in out]
+    assert [value["event"] for value in values] == [
+        "message",
+        "tool_call",
+        "tool_result",
+        "tool_result",
+        "message",
+        "end",
+    ]
+    assert values[0] == {
+        "event": "message",
+        "index": 2,
+        "kind": "task",
+        "agent": "host",
+        "to": ["front"],
+        "text": "What is 17 * 23?",
+        "tokens": 0,
+        "tokens_per_second": 0.0,
+        "facts": {},
+    }
+    assert values[1]["arguments"] == {"expression": "17 * 23"}
+    assert (values[2]["error"], values[3]["error"]) == (False, True)
+    assert values[4]["text"] == ATTACK
+    assert values[-1] == {
+        "event": "end",
+        "dialogue": "20261124-aa",
+        "ledger": "/x/ledger.db",
+        "reason": "done",
+        "detail": "",
+        "messages": 8,
+        "tool_calls": 1,
+        "tokens": 12,
+        "seconds": 1.235,
+        "answer": "391",
+    }
+    assert notices == ["calculator was reconnected"]
+    assert not any("\x1b" in line or "\u202e" in line for line in out)
+
+
+def live(events: tuple[Event, ...]) -> tuple[str, str]:
+    """What stays on the screen, and what the moving part looked like after the last of `events`."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=False, width=100, color_system=None)
+    view = LiveDialogue(console, Limits())
+    for event in events:
+        view(event)
+    moving = io.StringIO()
+    Console(file=moving, width=100, color_system=None).print(view)
+    return out.getvalue(), moving.getvalue()
+
+
+def test_the_live_view_shows_a_draft_as_a_draft_below_what_is_recorded() -> None:
+    above, below = live(EVENTS[:4])
+    assert "I will a" not in above
+    assert "host -> front task" in above
+    assert "front draft" in below
+    assert "I will a" in below
+    assert "turn 1 of 24" in below
+
+
+def test_the_live_view_drops_the_draft_once_the_message_is_recorded() -> None:
+    above, below = live(EVENTS)
+    assert "draft" not in below
+    assert "tool calls 1 of 32" in below
+    assert "tokens 12+ of 16000" in below
+    assert 'front calls calculator.evaluate(expression="17 * 23")' in above
+    assert "c.t fails in 1.00 s: no" in above
+    assert "front -> host  (12 tokens, 45/s)" in above
+    assert "\x1b" not in above
+    assert "\n     [7] judge" in above
+
+
+def test_the_live_view_can_be_entered_and_left_on_a_screen() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=80)
+    with LiveDialogue(console, Limits()) as view:
+        for event in EVENTS:
+            view(event)
+    assert out.getvalue().endswith("\x1b[?25h") or "\x1b[?25h" in out.getvalue()
+
+
+def test_no_colour_is_used_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = io.StringIO()
+    view = LiveDialogue(Console(file=out, force_terminal=True, width=80), Limits())
+    for event in EVENTS:
+        view(event)
+    assert "\x1b[3" not in out.getvalue()
+
+
+def ended(reason: str, detail: str = "") -> Ended:
+    end = EVENTS[-1]
+    assert isinstance(end, Ended)
+    return Ended(
+        dialogue=end.dialogue,
+        ledger="/far/away/le dger.db",
+        reason=reason,  # type: ignore[arg-type]  # the test's own literals
+        detail=detail,
+        answer="",
+        messages=1,
+        tool_calls=2,
+        tokens=3,
+        seconds=4.0,
+    )
+
+
+def test_the_end_of_a_run_gives_two_commands_that_can_be_copied() -> None:
+    assert ending_text(ended("done")).splitlines() == [
+        "Done. 1 message, 2 tool calls, 3 tokens, 4.0 s.",
+        "Record: /far/away/le dger.db (dialogue 20261124-aa). Verify it, or hand it to someone who will:",
+        "  agentmesh verify '/far/away/le dger.db'",
+        "  agentmesh export 20261124-aa --ledger '/far/away/le dger.db' -o 20261124-aa.transcript.jsonl",
+    ]
+
+
+def test_the_end_says_which_limit_was_reached() -> None:
+    text = ending_text(ended("limit_turns", "the 3 turns are used up"))
+    assert text.startswith("Ended at a limit (limit_turns): the 3 turns are used up.")
+
+
+def test_an_entry_that_did_not_verify_cannot_be_overlooked() -> None:
+    entry = Entry(index=3, kind="say", author="a", to=("b",), text="x\ny", check="signature: forged\x1b[0m")
+    assert entry_text(entry) == "[3] NOT VERIFIED (signature: forged)  a -> b: x\n      y"
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (
+            Entry(index=1, kind="task", author="host", to=("a",), text="t", check="verified"),
+            "[1] ok  host -> a (task): t",
+        ),
+        (
+            Entry(index=1, kind="say", author="a", text=None, check="withheld"),
+            "[1] ok (withheld)  a: (content withheld)",
+        ),
+        (
+            Entry(index=1, kind="call", author="a", text="x=1", facts={"server": "s", "tool": "t"}),
+            "[1] a calls s.t: x=1",
+        ),
+        (
+            Entry(
+                index=1,
+                kind="result",
+                author="h",
+                to=("a",),
+                text="1",
+                facts={"server": "s", "tool": "t", "error": True},
+            ),
+            "[1] s.t fails -> a: 1",
+        ),
+        (Entry(index=1, kind="open", author="h", facts={"mesh": "desk"}), "[1] h opens the dialogue of desk"),
+        (
+            Entry(index=1, kind="close", author="h", facts={"reason": "done"}),
+            "[1] h closes the dialogue, done",
+        ),
+        (Entry(index=1, kind="new.kind", author="h", text="?"), "[1] h (new.kind): ?"),
+    ],
+)
+def test_every_kind_of_entry_has_its_sentence(entry: Entry, text: str) -> None:
+    assert entry_text(entry) == text
+
+
+def test_an_entry_for_programs_has_its_check_only_where_it_was_checked() -> None:
+    assert "check" not in entry_json(Entry(index=0, kind="say", author="a"))
+    assert entry_json(Entry(index=0, kind="say", author="a", check="verified"))["check"] == "verified"
+
+
+def test_the_list_is_a_table_and_an_open_dialogue_says_so() -> None:
+    rows = [
+        Listed(id="a1", opened="x", messages=12, participants=("front", "math"), closed="done"),
+        Listed(id="b", opened="x", messages=1, participants=(), closed=None),
+    ]
+    assert list_text(rows) == "a1  x  12 messages  done  front, math\nb   x  1 message    open"
+    assert list_text([]) == "no dialogues yet"
+
+
+def test_a_time_that_is_none_is_shown_as_it_is() -> None:
+    assert moment("yester\x07day") == "yesterday"
+    assert len(moment("2026-11-24T08:17:00.000Z")) == 19
