@@ -20,5 +20,6 @@ def digest_of_tools(tools: Sequence[dict[str, JsonValue]], instructions: str) ->
     Raises:
         ValueError: a value in it has no canonical form (NaN, or a whole number beyond 2**53).
     """
-    in_order: list[JsonValue] = sorted(tools, key=lambda tool: str(tool["name"]))
-    return hashlib.sha256(rfc8785.dumps({"instructions": instructions, "tools": in_order})).hexdigest()
+    in_order = sorted(tools, key=lambda tool: str(tool["name"]))
+    whole: dict[str, JsonValue] = {"instructions": instructions, "tools": [*in_order]}
+    return hashlib.sha256(rfc8785.dumps(whole)).hexdigest()

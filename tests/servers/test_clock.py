@@ -40,6 +40,10 @@ def test_now_names_date_time_weekday_and_zone() -> None:
         ("San Francisco", "America/Los_Angeles"),
         ("St. Petersburg", "Europe/Moscow"),
         ("Zürich", "Europe/Zurich"),
+        ("France", "Europe/Paris"),
+        ("germany", "Europe/Berlin"),
+        ("UK", "Europe/London"),
+        ("Singapore", "Asia/Singapore"),
         ("utc", "UTC"),
         ("GMT", "GMT"),
         ("etc/gmt+3", "Etc/GMT+3"),
@@ -57,6 +61,12 @@ def test_an_unknown_place_is_an_error_of_one_short_line(place: str) -> None:
         find_zone(place)
     assert caught.value.reason == "not_found"
     assert len(caught.value.message) < 250
+
+
+def test_a_country_of_several_times_is_not_guessed() -> None:
+    for country in ("United States", "Australia", "Russia", "Brazil", "China"):
+        with pytest.raises(ServersError):
+            find_zone(country)
 
 
 def test_a_misspelt_place_gets_the_nearest_names() -> None:

@@ -1,6 +1,7 @@
 """Which time zone a place is in.
 
-Names are the IANA names, the cities they are named after, and a table of large cities that no zone is named after.
+Names are the IANA names, the cities they are named after, a table of large cities that no zone is named after, and the
+countries that keep one time throughout.
 A name is only ever looked up, never made into a path.
 """
 
@@ -72,13 +73,14 @@ _CITIES: Final = {
     "Australia/Sydney": ("canberra", "newcastle"),
     "Australia/Brisbane": ("gold coast",),
     "Europe/Amsterdam": ("rotterdam", "the hague", "utrecht", "eindhoven"),
-    "Europe/Berlin": ("munich", "hamburg", "frankfurt", "cologne", "stuttgart", "dusseldorf", "leipzig", "dresden"),
+    "Europe/Berlin": ("munich", "hamburg", "frankfurt", "cologne", "germany", "stuttgart", "dusseldorf", "leipzig", "dresden"),
     "Europe/Brussels": ("antwerp", "ghent", "bruges"),
     "Europe/Istanbul": ("ankara", "izmir"),
     "Europe/Kyiv": ("lviv", "odesa", "odessa", "kharkiv"),
     "Europe/Lisbon": ("porto",),
     "Europe/London": ("manchester", "birmingham", "edinburgh", "glasgow", "liverpool", "cardiff", "leeds", "bristol",
-                      "oxford", "cambridge"),
+                      "oxford", "cambridge", "uk", "united kingdom", "great britain", "england", "scotland",
+                      "wales"),
     "Europe/Madrid": ("barcelona", "valencia", "seville", "bilbao", "malaga"),
     "Europe/Moscow": ("saint petersburg", "st petersburg", "sochi"),
     "Europe/Paris": ("lyon", "marseille", "nice", "toulouse", "bordeaux", "lille", "strasbourg"),
@@ -129,14 +131,16 @@ def _spelled(key: str) -> str:
 def _table() -> dict[str, str]:
     """Every name that is understood, in its plain form, with its zone."""
     zones = _zone_names()
-    table: dict[str, str] = {}
-    for zone in zones:
+    # From the least to the most telling: old names such as Singapore give way to the zone of the city.
+    table = {_key(zone): zone for zone in zones if "/" not in zone}
+    table.update(_countries())
+    for zone in reversed(zones):
         if zone.split("/")[0] in _REGIONS:
-            table.setdefault(_key(zone.rsplit("/", 1)[1]), zone)
-    for zone, cities in _CITIES.items():
+            table[_key(zone.rsplit("/", 1)[1])] = zone
+    for zone, named in _CITIES.items():
         if zone in zones:
-            table.update({_key(city): zone for city in cities})
-    table.update({_key(zone): zone for zone in zones})
+            table.update({_key(city): zone for city in named})
+    table.update({_key(zone): zone for zone in zones if "/" in zone})
     table.update(_FIXED)
     return table
 
@@ -144,13 +148,42 @@ def _table() -> dict[str, str]:
 @cache
 def _zone_names() -> tuple[str, ...]:
     """All IANA names; those in use today come first, so that they win where two share a city."""
-    try:
-        listed = resources.files("tzdata").joinpath("zones").read_text("utf-8").split()
-        used = resources.files("tzdata").joinpath("zoneinfo", "zone.tab").read_text("utf-8").splitlines()
-    except (ModuleNotFoundError, OSError):
+    listed = _tzdata("zones")
+    if not listed:
         return tuple(sorted(available_timezones()))
-    current = [line.split("\t")[2] for line in used if line and not line.startswith("#")]
-    return tuple(dict.fromkeys([zone for zone in current if zone in set(listed)] + sorted(listed)))
+    current = [zone for _, zone in _country_zones() if zone in set(listed)]
+    return tuple(dict.fromkeys([*current, *sorted(listed)]))
+
+
+def _countries() -> dict[str, str]:
+    """Countries that keep one time throughout, by their plain names."""
+    times: dict[str, set[str]] = {}
+    for line in _tzdata("zoneinfo", "zone1970.tab"):
+        codes, _, zone = line.split("\t")[:3]
+        for code in codes.split(","):
+            times.setdefault(code, set()).add(zone)
+    first: dict[str, str] = {}
+    for code, zone in _country_zones():
+        first.setdefault(code, zone)
+    names = dict(line.split("\t")[:2] for line in _tzdata("zoneinfo", "iso3166.tab"))
+    return {
+        _key(names[code]): zone for code, zone in first.items() if code in names and len(times[code]) == 1
+    }
+
+
+def _country_zones() -> list[tuple[str, str]]:
+    """Country codes and their zones, the most populous zone of a country first."""
+    rows = [line.split("\t") for line in _tzdata("zoneinfo", "zone.tab")]
+    return [(row[0], row[2]) for row in rows]
+
+
+def _tzdata(*path: str) -> list[str]:
+    """The lines of a file of the tzdata package without comments; none where it is not installed."""
+    try:
+        text = resources.files("tzdata").joinpath(*path).read_text("utf-8")
+    except (ModuleNotFoundError, OSError):
+        return []
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 def _key(name: str) -> str:
