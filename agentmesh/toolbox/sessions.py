@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import anyio
 import anyio.to_thread
@@ -41,6 +41,7 @@ class _Attempt:
         self.client: Client | None = None
         self.watch: Watch | None = None
         self.failure = ""
+        self.ended_early = False
 
 
 class ServerSession:
@@ -59,6 +60,7 @@ class ServerSession:
         self._attempt = _Attempt()
         self._starting: anyio.CancelScope | None = None
         self._stopping = False
+        self._mode: Literal["auto", "legacy"] = "auto"
         self._catalogue: Catalogue | None = None
 
     @property
@@ -191,7 +193,16 @@ class ServerSession:
 
     async def _keep(self, attempt: _Attempt) -> None:
         """Connect, say that it is up, and hold the connection until it is over or lost."""
-        with self._target.client() as connection:
+        await self._hold(attempt)
+        if attempt.ended_early and self._mode == "auto" and self._target.is_process and not self._stopping:
+            # Some servers end when anything but `initialize` comes first (rmcp, the Rust SDK, does).
+            self._mode = "legacy"
+            attempt.failure = ""
+            await self._hold(attempt)
+        attempt.settled.set()
+
+    async def _hold(self, attempt: _Attempt) -> None:
+        with self._target.client(self._mode) as connection:
             attempt.watch = connection.watch
             try:
                 with anyio.move_on_after(self._start_timeout) as self._starting:
@@ -205,16 +216,16 @@ class ServerSession:
             except failures.FAILURES as error:
                 if failures.is_ours(error):
                     raise
+                attempt.ended_early = failures.is_loss(error) and not attempt.settled.is_set()
                 attempt.failure = failures.words(error)
             attempt.client = None
             if not attempt.failure:
-                timed_out = not attempt.settled.is_set()
+                up = attempt.settled.is_set()
                 attempt.failure = (
-                    f"it did not answer within {self._start_timeout:g} seconds" if timed_out else "it ended"
+                    "it ended" if up else f"it did not answer within {self._start_timeout:g} seconds"
                 )
         if not self._stopping:
             attempt.failure += await _aside(connection)
-        attempt.settled.set()
 
     def _accept(self, catalogue: Catalogue) -> None:
         if self._catalogue is not None and self._catalogue.digest != catalogue.digest:

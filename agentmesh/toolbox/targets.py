@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from mcp import Client
@@ -61,11 +61,19 @@ class Target:
     timeout: float | None
     address: MCPServer | StdioServerParameters | str
 
+    @property
+    def is_process(self) -> bool:
+        """Whether the server is a process that we start."""
+        return isinstance(self.address, StdioServerParameters)
+
     @contextmanager
-    def client(self) -> Iterator[Connection]:
-        """A client to enter once, with what can be learned of its server from outside."""
+    def client(self, mode: Literal["auto", "legacy"]) -> Iterator[Connection]:
+        """A client to enter once, with what can be learned of its server from outside.
+
+        In mode `auto` it asks which era of the protocol the server speaks, in `legacy` it opens with `initialize`.
+        """
         watch = Watch()
-        make = partial(Client, client_info=Implementation(name="agentmesh", version=_version()))
+        make = partial(Client, mode=mode, client_info=Implementation(name="agentmesh", version=_version()))
         if isinstance(self.address, MCPServer):
             yield Connection(client=make(self.address), watch=watch)
         elif isinstance(self.address, str):

@@ -156,6 +156,18 @@ async def test_one_bad_server_ends_the_good_ones(small: Make, script: Make, tmp_
     assert error.server == "bad"
 
 
+async def test_a_server_that_ends_when_it_is_not_initialized_first_is_met_on_its_terms(
+    small: Make, tmp_path: Path
+) -> None:
+    server = small()
+    path = Path(server.command[-1])  # type: ignore[attr-defined]  # a Source
+    strict = '        sys.exit("expected initialize")\n        continue\n'
+    path.write_text(path.read_text().replace("    else:\n", "    else:\n" + strict, 1))
+    with anyio.fail_after(20):
+        async with open_servers({"s": server}, base=tmp_path) as servers:
+            assert (await servers["s"].call("echo", {"text": "x"})).text == "x"
+
+
 async def test_two_tools_of_one_name_are_refused(small: Make, script: Make, tmp_path: Path) -> None:
     server = small()
     path = Path(server.command[-1])  # type: ignore[attr-defined]  # a Source
