@@ -10,10 +10,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agentmesh_ledger import Receipt
-from agentmesh_models import Engine, Message, ModelError, Reply, Request, Sampling, TextDelta, ToolCall
-from pydantic import JsonValue
-
 from agentmesh.errors import RunError
 from agentmesh.events import Draft, Listener, MessageAdded, ToolCallAdded, ToolResultAdded, TurnStarted
 from agentmesh.limits import Budget, LimitReached
@@ -22,7 +18,8 @@ from agentmesh.prompt import Said
 from agentmesh.recorder import Origin, Recorder
 from agentmesh.toolbox import Toolbox, ToolResult
 from agentmesh.verdict import Verdict, judge, verdict_text
-
+from agentmesh_ledger import JsonValue, Receipt
+from agentmesh_models import Engine, Message, ModelError, Reply, Request, Sampling, TextDelta, ToolCall
 
 PEERS = "peers"
 """The name under which an agent's peers are mounted in its toolbox, as one MCP server in memory."""
@@ -144,7 +141,11 @@ async def _call(turn: _Turn, call: ToolCall) -> ToolResult:
     )
     floor.listen(
         ToolCallAdded(
-            index=receipt.index, agent=agent.name, server=server.name, tool=tool.name, arguments=call.arguments
+            index=receipt.index,
+            agent=agent.name,
+            server=server.name,
+            tool=tool.name,
+            arguments=call.arguments,
         )
     )
     floor.open_calls[agent.name] = receipt
@@ -176,9 +177,7 @@ async def _judge(turn: _Turn, tool: str, result: ToolResult) -> Said:
     return await _say(turn, text, (0, 0.0), facts)
 
 
-async def _say(
-    turn: _Turn, text: str, speed: tuple[int, float], facts: Mapping[str, JsonValue]
-) -> Said:
+async def _say(turn: _Turn, text: str, speed: tuple[int, float], facts: Mapping[str, JsonValue]) -> Said:
     agent, asked, floor = turn.agent, turn.asked, turn.floor
     tokens, rate = speed
     facts = {"model": agent.engine.info.digest, "tokens": tokens, **facts}
@@ -207,4 +206,7 @@ def _seed(turn: _Turn) -> int:
 
 def _speed(reply: Reply) -> tuple[int, float]:
     usage = reply.usage
-    return usage.output_tokens, usage.output_tokens / usage.decode_seconds if usage.decode_seconds > 0 else 0.0
+    return (
+        usage.output_tokens,
+        usage.output_tokens / usage.decode_seconds if usage.decode_seconds > 0 else 0.0,
+    )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from pydantic import JsonValue
+from agentmesh_ledger import JsonValue
 
 EndReason: TypeAlias = Literal[
     "done",

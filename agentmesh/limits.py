@@ -12,13 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from pydantic import JsonValue
-
 from agentmesh.errors import RunError
 from agentmesh.mesh import Limits
+from agentmesh_ledger import JsonValue
 
 LimitReason: TypeAlias = Literal[
-    "limit_turns", "limit_tokens", "limit_seconds", "limit_tool_calls", "limit_identical_calls", "limit_context"
+    "limit_turns",
+    "limit_tokens",
+    "limit_seconds",
+    "limit_tool_calls",
+    "limit_identical_calls",
+    "limit_context",
 ]
 
 
@@ -54,7 +58,9 @@ class Budget:
         """Count a turn, and see that some tokens are left for it."""
         self.check()
         if self.turns >= self.limits.turns:
-            self._end("limit_turns", f"the dialogue's {self.limits.turns} turns are used up; {agent} would be next")
+            self._end(
+                "limit_turns", f"the dialogue's {self.limits.turns} turns are used up; {agent} would be next"
+            )
         if self.tokens >= self.limits.tokens:
             self._end("limit_tokens", f"the dialogue's {self.limits.tokens} tokens are used up")
         self.turns += 1

@@ -14,14 +14,13 @@ from functools import partial
 
 import anyio
 import anyio.to_thread
-from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, KeyStore, Receipt
-from agentmesh_ledger.log import Ledger
-from agentmesh_models import Profile
-from pydantic import JsonValue
 
 from agentmesh.events import EndReason
 from agentmesh.mesh import Mesh
 from agentmesh.toolbox import ToolResult
+from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, KeyStore, Receipt
+from agentmesh_ledger.log import Ledger
+from agentmesh_models import Profile
 
 HOST = "host"
 _TEXT = "text/plain; charset=utf-8"
@@ -85,11 +84,19 @@ class Recorder:
         return await self._append("say", agent, to=to, reply_to=reply_to, parts=parts, facts=facts)
 
     async def call(
-        self, agent: str, origin: Origin, arguments: Mapping[str, JsonValue], *, to: Sequence[str], reply_to: int
+        self,
+        agent: str,
+        origin: Origin,
+        arguments: Mapping[str, JsonValue],
+        *,
+        to: Sequence[str],
+        reply_to: int,
     ) -> Receipt:
         """A tool call, recorded before it goes out."""
         parts = (_json("arguments", arguments),)
-        return await self._append("call", agent, to=to, reply_to=reply_to, parts=parts, facts=_tool_facts(origin))
+        return await self._append(
+            "call", agent, to=to, reply_to=reply_to, parts=parts, facts=_tool_facts(origin)
+        )
 
     async def result(self, agent: str, origin: Origin, result: ToolResult, *, reply_to: int) -> Receipt:
         """What the tool answered, as the host saw it, before the agent reads it."""
@@ -97,13 +104,17 @@ class Recorder:
         if result.structured is not None:
             parts.append(_json("structured", result.structured))
         facts = _tool_facts(origin) | {"error": result.is_error, "milliseconds": round(result.seconds * 1000)}
-        return await self._append("result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts)
+        return await self._append(
+            "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
+        )
 
     async def close(self, reason: EndReason, detail: str, *, tokens: int, tool_calls: int) -> Receipt:
         """The dialogue ends, with the reason; safe to call while the task is being cancelled."""
         facts: dict[str, JsonValue] = {"reason": reason, "tokens": tokens, "tool_calls": tool_calls}
+        parts = (_text("detail", detail),)
         with anyio.CancelScope(shield=True):
-            return await self._append("close", HOST, parts=(_text("detail", detail),), facts=facts)
+            receipt = await self._append("close", HOST, parts=parts, facts=facts)
+        return receipt
 
     async def _append(
         self,
@@ -140,7 +151,9 @@ def _text(name: str, text: str) -> DraftPart:
 
 
 def _json(name: str, value: object) -> DraftPart:
-    return DraftPart(name=name, type=_JSON, data=json.dumps(value, ensure_ascii=True, sort_keys=True).encode())
+    return DraftPart(
+        name=name, type=_JSON, data=json.dumps(value, ensure_ascii=True, sort_keys=True).encode()
+    )
 
 
 def _tool_facts(origin: Origin) -> dict[str, JsonValue]:

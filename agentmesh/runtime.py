@@ -14,9 +14,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from agentmesh_ledger import KeyStore
-from agentmesh_ledger.log import Ledger
-from agentmesh_models import Engine, open_model
 
 from agentmesh.agent import PEERS, Agent, Floor
 from agentmesh.dialogue import PATTERNS, Stage
@@ -28,6 +25,9 @@ from agentmesh.prompt import Said
 from agentmesh.recorder import HOST, Recorder
 from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, Toolbox, open_servers
+from agentmesh_ledger import KeyStore
+from agentmesh_ledger.log import Ledger
+from agentmesh_models import Engine, open_model
 
 
 async def run_dialogue(mesh: Mesh, task: str, *, listen: Listener, ledger: Path | None = None) -> Ended:
@@ -54,13 +54,17 @@ async def open_mesh(mesh: Mesh, *, listen: Listener, ledger: Path | None = None)
             open_servers(mesh.servers, base=mesh.folder, notice=lambda text: listen(Notice(text=text)))
         )
         for name, spec in mesh.agents.items():
-            _toolbox(name, spec, servers, {})  # a tool that nobody serves is found before anything is recorded
+            _toolbox(
+                name, spec, servers, {}
+            )  # a tool that nobody serves is found before anything is recorded
         keys = KeyStore(mesh.keys_dir if ledger is None else ledger.parent / "keys")
         log = await anyio.to_thread.run_sync(
             partial(Ledger.open, where, origin=mesh.origin, keys=keys, create=True)
         )
         stack.callback(log.close)
-        yield LiveMesh(mesh=mesh, engines=engines, servers=servers, log=log, keys=keys, where=where, listen=listen)
+        yield LiveMesh(
+            mesh=mesh, engines=engines, servers=servers, log=log, keys=keys, where=where, listen=listen
+        )
 
 
 class LiveMesh:
@@ -97,7 +101,9 @@ class LiveMesh:
             RunError: no such agent, or the dialogue ended at a limit.
         """
         if agent not in self.mesh.agents:
-            raise RunError("no_such_agent", f"no agent {agent!r}", hint=f"there are: {', '.join(self.mesh.agents)}")
+            raise RunError(
+                "no_such_agent", f"no agent {agent!r}", hint=f"there are: {', '.join(self.mesh.agents)}"
+            )
 
         async def turn(stage: Stage) -> str:
             return (await stage.speak(agent, task=question, previous=None, to=stage.everyone)).text
@@ -136,7 +142,7 @@ class LiveMesh:
             if clock.cancelled_caught:
                 limit = self.mesh.dialogue.limits.seconds
                 return await run.end("limit_seconds", f"the dialogue's {limit:g} seconds are used up")
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever happens, the dialogue is closed in the ledger
             return await run.end_after(error)
         return await run.end("done", "")
 
@@ -149,11 +155,18 @@ class LiveMesh:
             for name, spec in self.mesh.agents.items():
                 extra: Servers = {}
                 if spec.peers:
-                    cards = {peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in spec.peers}
+                    cards = {
+                        peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in spec.peers
+                    }
                     server = agent_server(
-                        cards, partial(stage.answer_peer, name), name=PEERS, instructions="Ask one of your peers."
+                        cards,
+                        partial(stage.answer_peer, name),
+                        name=PEERS,
+                        instructions="Ask one of your peers.",
                     )
-                    extra = await stack.enter_async_context(open_servers({PEERS: server}, base=self.mesh.folder))
+                    extra = await stack.enter_async_context(
+                        open_servers({PEERS: server}, base=self.mesh.folder)
+                    )
                 cast[name] = Agent(
                     name=name,
                     spec=spec,

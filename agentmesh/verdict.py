@@ -16,7 +16,9 @@ from typing import Literal, TypeAlias
 Judgement: TypeAlias = Literal["agree", "disagree", "unclear"]
 
 # A sign counts only where it cannot be an operator or a hyphen; thousands commas are allowed.
-_NUMBER = re.compile(r"(?<![\w.])(?:(?<![\d)])[-−])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])|(?<![\w.])\.\d+")
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![\d)])[-−])?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w])|(?<![\w.])\.\d+"
+)
 
 _ABOUT = re.compile(r"\(about ([^)]*)\)")
 
@@ -54,8 +56,11 @@ def judge(*, task: str, claim: str, found: str) -> Verdict:
 def verdict_text(*, tool: str, found: str, verdicts: Mapping[str, Verdict]) -> str:
     """One sentence a person can read: what the tool found, and who agrees with it."""
     said = [
-        f"{name} disagrees (says {', '.join(v.claimed)})" if v.judgement == "disagree" else
-        f"{name} agrees" if v.judgement == "agree" else f"{name} gives nothing to compare"
+        f"{name} disagrees (says {', '.join(v.claimed)})"
+        if v.judgement == "disagree"
+        else f"{name} agrees"
+        if v.judgement == "agree"
+        else f"{name} gives nothing to compare"
         for name, v in verdicts.items()
     ]
     return f"{tool} says {found}: {'; '.join(said)}."

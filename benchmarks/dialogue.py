@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 
 import anyio
+
 from agentmesh import runtime
 from agentmesh.mesh import load_mesh
 from agentmesh_ledger import Draft, DraftPart, KeyStore
@@ -82,7 +83,10 @@ def append_times(count: int, work: Path) -> tuple[list[float], list[float]]:
     with Ledger.open(work / "ledger.db", origin="agentmesh.local/bench", keys=keys, create=True) as log:
         for _ in range(count):
             draft = Draft(
-                author=author, kind="say", dialogue="d", parts=(DraftPart(name="text", type="text/plain", data=text),)
+                author=author,
+                kind="say",
+                dialogue="d",
+                parts=(DraftPart(name="text", type="text/plain", data=text),),
             )
             started = time.perf_counter()
             log.append([draft])

@@ -7,13 +7,12 @@ message that is sound by itself may still stand in a log that was cut or rearran
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentmesh_ledger import AgentId, LedgerError, Record, TranscriptAudit, Verified
+from agentmesh_ledger import AgentId, JsonValue, LedgerError, Record, TranscriptAudit, Verified
 from agentmesh_ledger.store import LedgerAudit
-from pydantic import JsonValue
 
 _SQLITE = b"SQLite format 3\x00"
 
@@ -75,14 +74,18 @@ def _read(source: Path, records: list[Record]) -> Verified:
     """Fill `records` as far as they are sound, so that a failure shows what stands before it."""
     if _is_database(source):
         stored = LedgerAudit(source)
-        for record in stored:
-            records.append(record)
+        _take(stored, records)
         return stored.verified()
     with source.open("rb") as stream:
         written = TranscriptAudit(stream)
-        for record in written:
-            records.append(record)
+        _take(written, records)
         return written.verified()
+
+
+def _take(audit: Iterable[Record], records: list[Record]) -> None:
+    """One by one, so that what came before a failure is kept."""
+    for record in audit:
+        records.append(record)
 
 
 def _is_database(source: Path) -> bool:

@@ -12,7 +12,9 @@ from agentmesh.dialogue.stage import Stage
 
 # A sentence ends at . ? or ! before white space and a capital, digit, quote or bracket, so that "3.5 km" and "e.g. this"
 # stay whole; titles before names are the common exception.
-_END = re.compile(r"(?<=[.?!])(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bMrs\.)\s+(?=[\"'(\[]?[A-Z0-9])")
+_END = re.compile(
+    r"(?<=[.?!])(?<!\bMr\.)(?<!\bMs\.)(?<!\bDr\.)(?<!\bSt\.)(?<!\bMrs\.)\s+(?=[\"'(\[]?[A-Z0-9])"
+)
 
 
 def sentences(task: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+
 from agentmesh.audit import replay
 from agentmesh_ledger import Draft, DraftPart, KeyStore, LedgerError
 from agentmesh_ledger.log import Ledger

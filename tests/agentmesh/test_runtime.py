@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agentmesh.errors import ToolboxError
 from agentmesh.events import Ended, Event, MessageAdded, Opened, ToolCallAdded, ToolResultAdded
 from agentmesh.mesh import load_mesh
@@ -240,7 +241,9 @@ async def test_a_tool_that_nobody_serves_is_told_before_anything_is_recorded(tmp
 
 
 async def test_a_live_mesh_holds_several_dialogues_side_by_side(tmp_path: Path) -> None:
-    text = CHAIN.replace("scripted:steps.json", "scripted:a.json", 1).replace("scripted:steps.json", "scripted:b.json")
+    text = CHAIN.replace("scripted:steps.json", "scripted:a.json", 1).replace(
+        "scripted:steps.json", "scripted:b.json"
+    )
     path = write_mesh(tmp_path, text, [])
     (tmp_path / "a.json").write_text(json.dumps([{"say": "from ada"}]))
     (tmp_path / "b.json").write_text(json.dumps([{"say": "from ben"}]))

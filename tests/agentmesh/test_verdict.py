@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from agentmesh.verdict import judge, numbers, verdict_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentmesh.verdict import judge, numbers, verdict_text
 
 
 @pytest.mark.parametrize(

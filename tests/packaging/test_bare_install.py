@@ -51,7 +51,9 @@ def test_the_bare_install_holds_no_heavy_package(bare: Path) -> None:
     assert not names & {"sqlalchemy", "mcp", "typer", "rich", "pydantic", "llama-cpp-python"}
 
 
-def test_the_bare_verifier_verifies_and_finds_a_changed_byte(bare: Path, transcript: Path, tmp_path: Path) -> None:
+def test_the_bare_verifier_verifies_and_finds_a_changed_byte(
+    bare: Path, transcript: Path, tmp_path: Path
+) -> None:
     done = subprocess.run([bare / "agentmesh-verify", transcript], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     changed = tmp_path / "changed.jsonl"
@@ -63,7 +65,10 @@ def test_the_bare_verifier_verifies_and_finds_a_changed_byte(bare: Path, transcr
 
 def test_a_run_says_which_extra_it_wants(bare: Path, root: Path) -> None:
     done = subprocess.run(
-        [bare / "agentmesh", "run", str(root / "examples" / "desk")], capture_output=True, text=True, timeout=60
+        [bare / "agentmesh", "run", str(root / "examples" / "desk")],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 2
     assert "agentmesh-runtime[run" in done.stderr and len(done.stderr.splitlines()) <= 3
@@ -71,6 +76,8 @@ def test_a_run_says_which_extra_it_wants(bare: Path, root: Path) -> None:
 
 
 def test_a_server_says_which_extra_it_wants(bare: Path) -> None:
-    done = subprocess.run([bare / "agentmesh-server", "calculator"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [bare / "agentmesh-server", "calculator"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2
     assert "agentmesh-runtime[mcp]" in done.stderr and "Traceback" not in done.stderr
