@@ -13,7 +13,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, ConfigDict, Field
 
-from agentmesh.errors import RunError
+from agentmesh.errors import AgentMeshError
 from agentmesh_servers.face import logging_left_alone
 
 MAX_INSTRUCTIONS: Final = 2_048
@@ -50,7 +50,7 @@ def agent_server(
 ) -> MCPServer:
     """A server with one tool `ask_<agent>` for each agent; `ask` is given the agent's name and the question.
 
-    A `RunError` from `ask` is a tool error with its message, for the one who asked to read.
+    An `AgentMeshError` from `ask` is a tool error with its message and hint, for the one who asked to read.
     """
     with logging_left_alone():
         server = MCPServer(name, title=name, instructions=instructions[:MAX_INSTRUCTIONS], version=_version())
@@ -73,7 +73,7 @@ def _tool(
     ) -> Annotated[CallToolResult, AgentAnswer]:
         try:
             answer = await ask(question)
-        except RunError as error:
+        except AgentMeshError as error:
             raise ToolError(f"{error.message}: {error.hint}" if error.hint else error.message) from error
         return CallToolResult(
             content=[TextContent(text=answer)], structured_content=AgentAnswer(answer=answer).model_dump()

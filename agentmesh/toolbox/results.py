@@ -29,9 +29,10 @@ MAX_LINE: Final = 300
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
-# How the SDK's server wraps what a tool raised, and the advertisement pydantic adds to each mistake.
+# How the SDK's server wraps what a tool raised, and how pydantic lists what is wrong with arguments.
 _WRAPPING: Final = re.compile(r"\AError executing tool [^\s:]+(?:: )?")
-_ADVERTISEMENT: Final = re.compile(r"\n +For further information visit \S+")
+_ARGUMENTS: Final = re.compile(r"\A[0-9]+ validation errors? for \S+\n")
+_MISTAKE: Final = re.compile(r"^(?P<where>\S.*)\n  (?P<what>.*?) \[type=", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,10 @@ def capped(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    return _ADVERTISEMENT.sub("", _WRAPPING.sub("", text, count=1))
+    text = _WRAPPING.sub("", text, count=1)
+    if _ARGUMENTS.match(text) and (mistakes := _MISTAKE.findall(text)):
+        return "the arguments are wrong: " + "; ".join(f"{where}: {what}" for where, what in mistakes)
+    return text
 
 
 def _block_text(block: ContentBlock) -> str:

@@ -16,7 +16,6 @@ from typing import Final, Literal
 import anyio
 import anyio.to_thread
 from mcp import Client
-from pydantic import JsonValue
 
 from agentmesh.errors import ToolboxError
 from agentmesh.toolbox import failures
@@ -129,7 +128,7 @@ class ServerSession:
             await attempt.over.wait()
 
     async def call(
-        self, tool: str, arguments: Mapping[str, JsonValue], timeout: float | None = None
+        self, tool: str, arguments: Mapping[str, object], timeout: float | None = None
     ) -> ToolResult:
         """Call a tool and return what came of it; whatever the server does is a result and never an exception.
 
@@ -149,7 +148,7 @@ class ServerSession:
             seconds=time.monotonic() - begin,
         )
 
-    async def _call(self, tool: Tool, arguments: dict[str, JsonValue], begin: float) -> ToolResult:
+    async def _call(self, tool: Tool, arguments: dict[str, object], begin: float) -> ToolResult:
         attempt = self._attempt
         for last in (False, True):
             await attempt.settled.wait()

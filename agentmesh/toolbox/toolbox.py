@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final
 
-from agentmesh_models.toolformat import normalise_schema
-from pydantic import JsonValue
-
 from agentmesh.errors import ToolboxError
 from agentmesh.toolbox.catalogue import Tool
 from agentmesh.toolbox.results import ToolResult, clean, failed, one_line
 from agentmesh.toolbox.sessions import ServerSession
 from agentmesh_models import ToolSpec
+from agentmesh_models.toolformat import normalise_schema
 
 MAX_DESCRIPTION: Final = 1_000
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]")
@@ -57,7 +55,7 @@ class Toolbox:
         return self._tools[name]
 
     async def call(
-        self, name: str, arguments: Mapping[str, JsonValue], timeout: float | None = None
+        self, name: str, arguments: Mapping[str, object], timeout: float | None = None
     ) -> ToolResult:
         """Call the tool of that name; a name that is not in the box is an error for the model to read."""
         if name not in self._tools:

@@ -48,14 +48,22 @@ def test_without_text_the_structured_content_is_the_text() -> None:
 def test_an_error_loses_the_wrapping_that_the_sdk_gave_it() -> None:
     wrapped = "Error executing tool evaluate: division by zero"
     assert _read(TextContent(text=wrapped), is_error=True).text == "Error: division by zero"
-    advertised = "Error executing tool f: 1 mistake\nx\n  Field required\n    For further information visit https://e.x/1"
-    assert _read(TextContent(text=advertised), is_error=True).text == "Error: 1 mistake\nx\n  Field required"
     assert (
         _read(TextContent(text="Error executing tool f"), is_error=True).text
         == "Error: the tool failed and did not say why"
     )
     assert _read(TextContent(text="error: disk full"), is_error=True).text == "error: disk full"
     assert _read(TextContent(text="disk full"), is_error=True).text == "Error: disk full"
+
+
+def test_mistakes_in_arguments_are_told_in_one_line() -> None:
+    listed = (
+        "Error executing tool f: 2 validation errors for fArguments\nx\n  Field required [type=missing, input_value={}, "
+        "input_type=dict]\n    For further information visit https://example.org/missing\na.b\n  Input should be a valid "
+        "number [type=float_type, input_value=[1], input_type=list]\n    For further information visit https://example.org"
+    )
+    text = "Error: the arguments are wrong: x: Field required; a.b: Input should be a valid number"
+    assert _read(TextContent(text=listed), is_error=True).text == text
 
 
 def test_a_result_that_only_speaks_of_errors_is_left_as_it_is() -> None:

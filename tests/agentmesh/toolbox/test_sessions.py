@@ -218,6 +218,23 @@ async def test_a_server_that_dies_in_a_call_is_connected_again_once(small: Make,
             assert (await servers["s"].call("echo", {"text": "back"})).text == "back"
 
 
+async def test_many_calls_that_come_upon_one_loss_share_one_reconnect(small: Make, tmp_path: Path) -> None:
+    notices: list[str] = []
+    texts: list[str] = []
+    called = _DIES.format(mark=str(tmp_path / "mark")).replace("return", "time.sleep(0.001)\nreturn")
+    with anyio.fail_after(40):
+        async with open_servers({"s": small(called)}, base=tmp_path, notice=notices.append) as servers:
+
+            async def ask(text: str) -> None:
+                texts.append((await servers["s"].call("echo", {"text": text})).text)
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(30):
+                    tasks.start_soon(ask, "die once" if number == 10 else str(number))
+    assert sorted(texts) == sorted(["die once", *(str(n) for n in range(30) if n != 10)])
+    assert len(notices) == 1
+
+
 async def test_a_call_that_may_have_been_done_is_not_made_twice(small: Make, tmp_path: Path) -> None:
     server = small(_DIES.format(mark=str(tmp_path / "mark")))
     with anyio.fail_after(30):
