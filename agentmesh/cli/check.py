@@ -71,25 +71,23 @@ def replay(
     from agentmesh.view.text import count, json_line
 
     path = ledger_file(source) if is_ledger(source) else source
-    chosen = _chosen(path, dialogue)
-    shown = wrong = 0
-    for message in replayed(path, chosen):
+    again = replayed(path, _chosen(path, dialogue))
+    for message in again.messages:
         entry = Entry(
             index=message.index,
             kind=message.kind,
             author=message.author_name,
-            to=tuple(message.to),
-            text=message.text,
+            to=message.to,
+            time=message.time,
+            text=None if message.check == "withheld" else message.text,
             facts=message.facts,
             check=message.check,
         )
-        print(json_line(entry_json(entry)) if json else entry_text(entry), flush=True)
-        shown += 1
-        wrong += message.check not in ("verified", "withheld")
-    if wrong:
-        raise AgentMeshError("not_verified", f"{wrong} of {count(shown, 'message')} did not verify")
+        print(json_line(entry_json(entry)) if json else entry_text(entry))
+    if again.problem is not None:
+        raise again.problem
     if not json:
-        print(f"{count(shown, 'message')}, all verified", file=sys.stderr)
+        print(f"{count(len(again.messages), 'message')}, all verified", file=sys.stderr)
 
 
 def _require_vkey(text: str) -> None:

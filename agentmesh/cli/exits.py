@@ -55,7 +55,17 @@ _TOOLBOX_USAGE: Final = frozenset(
     }
 )
 _MODEL_USAGE: Final = frozenset(
-    {"not_found", "not_gguf", "truncated", "unsupported", "no_backend", "bad_request", "script_file"}
+    {
+        "not_found",
+        "unreadable",
+        "not_gguf",
+        "truncated",
+        "malformed",
+        "unsupported",
+        "no_template",
+        "template",
+        "no_backend",
+    }
 )
 _LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "permissions"})
 _LEDGER_USAGE: Final = frozenset({"no_store", "origin"})

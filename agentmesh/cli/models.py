@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,12 +56,16 @@ def info(
 
 
 def _find(name: str) -> ModelInfo:
-    from agentmesh_models import list_models, open_model
+    from agentmesh_models import list_models
+    from agentmesh_models.catalogue import model_path
 
     for each in list_models():
         if each.name == name:
             return each
-    return open_model(name, base=Path.cwd()).info
+    path = model_path(name)
+    from agentmesh_models.inspection import inspect
+
+    return inspect(path, name=path.stem).info
 
 
 def _json(info: ModelInfo) -> dict[str, object]:
