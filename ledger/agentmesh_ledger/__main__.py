@@ -6,10 +6,10 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, NoReturn, cast
+from typing import Final, Protocol, cast
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.note import MAX_NOTE, parse_vkey
@@ -24,6 +24,10 @@ exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be rea
 
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
 """
+
+
+class _Verifier(Protocol):
+    def __call__(self, source: str, /, *, keys: Sequence[str], expect: str | None) -> Verified: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = NOT_VERIFIED if error.is_check else UNREADABLE
         _print_failure(error, file, status, as_json)
         return status
-    _print_json(_as_json(verified, file)) if as_json else _print_verified(verified, file)
+    if as_json:
+        _print_json(_as_json(verified, file))
+    else:
+        _print_verified(verified, file)
     return VERIFIED
 
 
@@ -79,7 +86,7 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _verifier(path: Path) -> Callable[..., Verified]:
+def _verifier(path: Path) -> _Verifier:
     """What can verify this file: the ledger's verifier for a SQLite file, else that of transcripts."""
     try:
         with path.open("rb") as file:
@@ -102,7 +109,7 @@ def _verifier(path: Path) -> Callable[..., Verified]:
             path=str(path),
             hint="Install the extra (pip install 'agentmesh-runtime[store]'), or verify an exported transcript",
         ) from error
-    return cast(Callable[..., Verified], store.verify_ledger)
+    return cast(_Verifier, store.verify_ledger)
 
 
 def _read_note(path: Path) -> str:
@@ -177,10 +184,5 @@ def _complain(text: str) -> None:
     print("\n".join(shown(line, 2000) for line in text.split("\n")), file=sys.stderr)
 
 
-def run() -> NoReturn:
-    """The console script."""
-    sys.exit(main())
-
-
 if __name__ == "__main__":
-    run()
+    sys.exit(main())

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from agentmesh_ledger.checkpoint import Checkpoint
+from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.identity import AgentId
+from agentmesh_ledger.identity import AgentId, public_key
 from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER, Message
 from agentmesh_ledger.record import Opening, Record, open_entry
 from agentmesh_ledger.text import shown
@@ -34,9 +34,11 @@ class LogChecks:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, dialogue: str | None = None, expect: Checkpoint | None = None
+        self, signed: SignedCheckpoint, *, dialogue: str | None = None, expect: Checkpoint | None = None
     ) -> None:
+        checkpoint = signed.checkpoint
         self.checkpoint = checkpoint
+        self._log_keys = {key.public for key in signed.keys}
         self.dialogue = dialogue
         self.expect = expect
         self.entries = 0
@@ -163,6 +165,8 @@ class LogChecks:
         if message.kind == REGISTER:
             if known:
                 raise LedgerError("author", f"{message.author} is registered a second time")
+            if public_key(message.author) in self._log_keys:
+                raise LedgerError("author", f"{message.author} is the log's own key")
             self.names[message.author] = str(message.facts["name"])
         elif not known:
             raise LedgerError("author", f"{message.author} is not registered before this entry")

@@ -19,7 +19,7 @@ from agentmesh_ledger.tree import MAX_PROOF
 
 FORMAT: Final = "agentmesh-transcript/v1"
 MAX_HEADER: Final = 2 * MAX_NOTE + 64 * 1024
-MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 512 * (MAX_PARTS + 1) + 128 * MAX_PROOF
+MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 1024 * (MAX_PARTS + 1) + 128 * MAX_PROOF
 MAX_VKEYS: Final = 16
 WITHHELD: Final = "withheld"
 

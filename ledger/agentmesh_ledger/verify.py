@@ -79,9 +79,7 @@ class TranscriptAudit:
         try:
             self._signed = _require_header(self.header, pins)
             self._expect = open_expected(expect, self._signed.keys)
-            self._checks = LogChecks(
-                self._signed.checkpoint, dialogue=self.header.dialogue, expect=self._expect
-            )
+            self._checks = LogChecks(self._signed, dialogue=self.header.dialogue, expect=self._expect)
             _require_consistency(self.header, self._signed.checkpoint, self._expect)
         except LedgerError as error:
             error.locate(line=1)

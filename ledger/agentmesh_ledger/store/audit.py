@@ -72,7 +72,7 @@ class LedgerAudit:
         head = choose_head(rows.heads(), self._origin, self._path)
         signed = open_head(head, self._pins)
         require_pinned(signed, self._pins)
-        checks = LogChecks(signed.checkpoint, expect=open_expected(self._note, signed.keys))
+        checks = LogChecks(signed, expect=open_expected(self._note, signed.keys))
         for start in range(0, head.size, CHUNK):
             stop = min(start + CHUNK, head.size)
             chunk = rows.entries(head.log, start, stop)

@@ -1,0 +1,240 @@
+"""A small log to look at and to forge; vectors of others where they are at hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import pytest
+from nacl.signing import SigningKey
+
+from agentmesh_ledger import AgentKey, Draft, DraftPart, JsonValue, KeyStore, Ledger, LogKey, Ports
+from agentmesh_ledger.checkpoint import Checkpoint
+from agentmesh_ledger.checks import first_link
+from agentmesh_ledger.envelope import seal
+from agentmesh_ledger.identity import agent_id
+from agentmesh_ledger.jcs import canonical
+from agentmesh_ledger.message import Part, parse_message
+from agentmesh_ledger.record import Opening
+from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
+from agentmesh_ledger.tree import Edge, collect, fold_proof, inclusion_nodes, leaf_hash
+
+ORIGIN = "agentmesh.local/desk"
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Callable[[str], Path]:
+    """Where a folder of foreign test vectors lies; skips where it does not."""
+    root = Path(os.environ.get("AGENTMESH_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
+
+    def folder(name: str) -> Path:
+        found = root / name
+        if not found.exists():
+            pytest.skip(f"the vectors {name} are not here; set AGENTMESH_VECTORS to their folder")
+        return found
+
+    return folder
+
+
+@pytest.fixture
+def ports() -> Ports:
+    """A clock and salts that repeat."""
+    salts, seconds = count(1), count(0)
+    return Ports(
+        now=lambda: datetime(2026, 11, 24, 8, 0, next(seconds) % 60, tzinfo=UTC),
+        salt=lambda: next(salts).to_bytes(16, "big"),
+    )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, keys: KeyStore, ports: Ports) -> Iterator[Ledger]:
+    """An empty log."""
+    path = tmp_path / "ledger.db"
+    with Ledger.open(path, origin=ORIGIN, keys=keys, create=True, ports=ports) as opened:
+        yield opened
+
+
+def text_part(text: str, name: str = "text") -> DraftPart:
+    return DraftPart(name=name, type="text/plain", data=text.encode())
+
+
+@pytest.fixture
+def spoken(ledger: Ledger, keys: KeyStore) -> Ledger:
+    """Two dialogues of two agents: d1 stands at 1, 2, 4 and 6, d2 at 5; 0 and 3 register the agents."""
+    ada, ben = keys.agent("ada"), keys.agent("ben")
+    ledger.append(
+        [
+            Draft(author=ada, kind="open", dialogue="d1", facts={"mesh": "ab" * 4}),
+            Draft(author=ada, kind="task", dialogue="d1", to=(ben.id,), parts=(text_part("17 * 23?"),)),
+        ]
+    )
+    ledger.append([Draft(author=ben, kind="say", dialogue="d1", reply_to=2, parts=(text_part("391"),))])
+    ledger.append([Draft(author=ben, kind="open", dialogue="d2", facts={"seconds": 0.25})])
+    ledger.append([Draft(author=ada, kind="close", dialogue="d1", facts={"reason": "done"})])
+    return ledger
+
+
+@pytest.fixture
+def exported(spoken: Ledger) -> Callable[[str | None], bytes]:
+    """A transcript of the small log, or of one of its dialogues."""
+
+    def export(dialogue: str | None = None) -> bytes:
+        out = io.BytesIO()
+        spoken.export(out, dialogue=dialogue)
+        return out.getvalue()
+
+    return export
+
+
+def agent(name: str) -> AgentKey:
+    key = SigningKey(name.encode().ljust(32, b"."))
+    return AgentKey(name=name, id=agent_id(bytes(key.verify_key)), _key=key)
+
+
+def log_key(origin: str = ORIGIN) -> LogKey:
+    key = SigningKey(origin.encode().ljust(32, b".")[:32])
+    return LogKey(name=origin, public=bytes(key.verify_key), _key=key)
+
+
+class Forge:
+    """A log whose operator and agents lie as a test wants: every signature good, every rule to be broken."""
+
+    def __init__(self) -> None:
+        self.key = log_key()
+        self.ada, self.ben = agent("ada"), agent("ben")
+        self.entries: list[bytes] = []
+        self.openings: dict[int, dict[bytes, Opening | None]] = {}
+        self._seqs: dict[str, int] = {}
+
+    def payload(
+        self, author: AgentKey, kind: str, dialogue: str, **changes: JsonValue
+    ) -> dict[str, JsonValue]:
+        """A payload in its right place, with some of its fields changed."""
+        index = len(self.entries)
+        seq = self._seqs.get(dialogue, 0)
+        self._seqs[dialogue] = seq + 1
+        prev = leaf_hash(self.entries[-1]) if self.entries else first_link(ORIGIN)
+        facts: dict[str, JsonValue] = {"name": author.name} if kind == "key.register" else {}
+        fields: dict[str, JsonValue] = {
+            "author": author.id,
+            "dialogue": dialogue,
+            "facts": facts,
+            "index": index,
+            "kind": kind,
+            "log": ORIGIN,
+            "parts": [],
+            "prev": prev.hex(),
+            "reply_to": None,
+            "seq": seq,
+            "time": "2026-11-24T08:00:00.000Z",
+            "to": [],
+            "v": 1,
+        }
+        return {**fields, **changes}
+
+    def add(self, author: AgentKey, kind: str, dialogue: str, **changes: JsonValue) -> Forge:
+        self.entries.append(seal(author, canonical(self.payload(author, kind, dialogue, **changes))))
+        return self
+
+    def say(self, author: AgentKey, text: str, dialogue: str = "d1", **changes: JsonValue) -> Forge:
+        opening = Opening(salt=len(self.entries).to_bytes(16, "big"), data=text.encode())
+        digest = opening.commitment()
+        part: dict[str, JsonValue] = {
+            "hash": digest.hex(),
+            "name": "text",
+            "size": len(opening.data),
+            "type": "text/plain",
+        }
+        self.openings[len(self.entries)] = {digest: opening}
+        return self.add(author, "say", dialogue, **{"parts": [part], **changes})
+
+    def begin(self) -> Forge:
+        """Both agents registered, at 0 and 1."""
+        return self.add(self.ada, "key.register", "log").add(self.ben, "key.register", "log")
+
+    def checkpoint(self, size: int | None = None) -> Checkpoint:
+        tree = Edge()
+        for entry in self.entries[:size]:
+            tree.append(leaf_hash(entry))
+        return Checkpoint(origin=ORIGIN, size=tree.size, root=tree.root())
+
+    def transcript(
+        self,
+        chosen: list[int] | None = None,
+        *,
+        dialogue: str | None = None,
+        note: str | None = None,
+        consistency: Consistency | None = None,
+        **header: object,
+    ) -> bytes:
+        """The transcript of the chosen entries, with a true end line whatever else is false."""
+        size = len(self.entries)
+        fields: dict[str, object] = {
+            "origin": ORIGIN,
+            "vkeys": (self.key.vkey,),
+            "checkpoint": note or self.checkpoint().sign(self.key),
+            "tree_size": size,
+            "dialogue": dialogue,
+            "consistency": consistency,
+        }
+        out = io.BytesIO()
+        writer = TranscriptWriter(out, Header(**{**fields, **header}))  # type: ignore[arg-type]  # lies on purpose
+        leaves = [leaf_hash(entry) for entry in self.entries]
+        for index in range(size) if chosen is None else chosen:
+            proof = None
+            if dialogue is not None:
+                nodes = inclusion_nodes(index, size)
+                proof = fold_proof(nodes, collect({n for each in nodes for n in each}, leaves))
+            writer.entry(index, self.entries[index], self.parts(index), self.openings.get(index, {}), proof)
+        writer.end()
+        return out.getvalue()
+
+    def parts(self, index: int) -> tuple[Part, ...]:
+        from agentmesh_ledger.envelope import unseal
+
+        try:
+            return parse_message(unseal(self.entries[index]).payload).parts
+        except Exception:  # noqa: BLE001  # a forged entry need not parse
+            return ()
+
+
+@pytest.fixture
+def forge() -> Forge:
+    return Forge()
+
+
+def resealed(lines: list[bytes]) -> bytes:
+    """The lines (without the end line) under an end line that is true of them: what a forger would do."""
+    import hashlib
+
+    body = b"".join(line + b"\n" for line in lines)
+    end = {"digest": hashlib.sha256(body).hexdigest(), "end": True, "entries": len(lines) - 1}
+    return body + canonical(end) + b"\n"
+
+
+@pytest.fixture
+def reseal() -> Callable[[list[bytes]], bytes]:
+    return resealed
+
+
+@pytest.fixture
+def edit() -> Callable[..., bytes]:
+    """A transcript with fields of one line (from 0) changed and the end line made true again."""
+
+    def change(transcript: bytes, line: int, **fields: JsonValue) -> bytes:
+        lines = transcript.split(b"\n")[:-2]
+        value: Mapping[str, JsonValue] = json.loads(lines[line])
+        lines[line] = canonical({**value, **fields})
+        return resealed(lines)
+
+    return change
