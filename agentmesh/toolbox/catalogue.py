@@ -63,6 +63,8 @@ async def read_catalogue(client: Client) -> Catalogue:
     listed = await _list_tools(client)
     tools = tuple(_tool(tool) for tool in listed)
     names = [tool.name for tool in tools]
+    if "" in names:
+        raise ValueError("it lists a tool without a name")
     if len(set(names)) != len(names):
         raise ValueError("it lists two tools of one name")
     instructions = client.instructions or ""
