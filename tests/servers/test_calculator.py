@@ -137,11 +137,11 @@ def test_a_mistake_is_answered_with_advice(expression: str, reason: str, word: s
         "%" * 1_000,
     ],
 )
-def test_a_hostile_expression_is_refused_within_a_tenth_of_a_second(expression: str) -> None:
-    begin = time.process_time()
+def test_a_hostile_expression_is_refused_within_half_a_second(expression: str) -> None:
+    begin = time.thread_time()
     with pytest.raises(ServersError):
         evaluate(expression)
-    assert time.process_time() - begin < 0.1
+    assert time.thread_time() - begin < 0.5
 
 
 def test_long_chains_without_nesting_are_no_matter_of_depth() -> None:

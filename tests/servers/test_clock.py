@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh_servers import ServersError
@@ -127,6 +127,7 @@ def test_the_date_is_todays_in_the_place_converted_from() -> None:
     assert convert("12:00", "Paris", "UTC", clock=lambda: _at(2026, 10, 24, 20)).text == "10:00 (UTC)"
 
 
+@settings(deadline=None)
 @given(
     st.datetimes(datetime(1990, 1, 1), datetime(2037, 1, 1)),
     st.sampled_from(["Paris", "Lord Howe", "Apia", "St Johns"]),

@@ -171,7 +171,7 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         assert caught.value.reason == "bad_option"
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(raw=st.binary(max_size=300), asked=st.text(max_size=30))
 def test_any_file_and_any_question_give_an_answer_or_this_packages_error(
     tmp_path_factory: pytest.TempPathFactory, raw: bytes, asked: str

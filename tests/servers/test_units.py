@@ -3,7 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmesh_servers import ServersError
@@ -121,6 +121,7 @@ def test_no_name_but_bits_and_bytes_is_ambiguous_without_its_case() -> None:
     assert ambiguous <= {"kb", "mb", "gb", "mw"}
 
 
+@settings(deadline=None)
 @given(
     st.floats(allow_nan=False, allow_infinity=False, min_value=0, max_value=1e15),
     st.sampled_from(units()),
@@ -137,6 +138,7 @@ def test_there_and_back_is_the_same_value(value: float, unit: object, data: st.D
     assert Fraction(there.result) == expected
 
 
+@settings(deadline=None)
 @given(st.fractions(), st.integers(1, 20))
 def test_a_wording_is_within_half_a_unit_of_its_last_digit(number: Fraction, significant: int) -> None:
     text, exact = number_text(number, significant=significant)

@@ -13,7 +13,8 @@ from agentmesh_servers.face import READS_ONLY, advice, answer, make_server
 
 INSTRUCTIONS = (
     "Exact arithmetic. Call `evaluate` with an expression such as `17 * 23`, `15% of 240`, `(1/3 + 1/6) ^ 2` "
-    "or `sqrt(2)`. Results are exact; where a decimal does not end, the fraction is given with an approximation."
+    "or `sqrt(2)`. Results are exact; where a decimal does not end, the fraction is given with an approximation. "
+    "`15%` is 0.15, so a price with 15% more is `80 * (1 + 15%)`."
 )
 
 
