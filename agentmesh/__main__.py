@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,17 +21,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from typer.main import get_command
 
+    for stream in (sys.stdout, sys.stderr):
+        # What agents say may have letters that the terminal's encoding has not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        get_command(app).main(args=arguments, prog_name="agentmesh")
+        get_command(app).main(args=arguments, prog_name="agentmesh", standalone_mode=True)
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0 if done.code is None else 1
-    except BrokenPipeError:
-        # Whoever read our output has gone; writing more, or flushing at exit, would only complain again.
-        sys.stdout = None
-        return 1
+        return _flushed(done.code if isinstance(done.code, int) else 0 if done.code is None else 1)
     except BaseException as error:  # noqa: BLE001  # the one place where errors become exit codes
-        return report(error)
-    return 0
+        return _flushed(report(error))
+    return _flushed(0)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once everything is written; 1 where whoever read our output has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # At exit Python flushes once more, and would complain about what cannot be helped.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or 1
+    return code
 
 
 if __name__ == "__main__":

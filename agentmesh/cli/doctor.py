@@ -42,7 +42,7 @@ def doctor() -> None:
         print(f"problem   {problem}")
     if problems:
         raise typer.Exit(FAILED)
-    print("names     the import and the command agentmesh are ours")
+    print("names     nobody else's import or command agentmesh is in the way")
 
 
 def name_problems(owners: list[str], command: Path | None, scripts: Path) -> list[str]:

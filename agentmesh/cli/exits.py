@@ -114,6 +114,8 @@ def explain(error: BaseException) -> str:
         return "stopped"
     hint = error.hint if isinstance(error, AgentMeshError) else None
     text = str(error)
+    if isinstance(error, MeshFileError) and len(error.mistakes) > 1:
+        text = f"{len(error.mistakes)} mistakes in the mesh file:\n{text}"
     if isinstance(error, OSError) and not isinstance(error, AgentMeshError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if not _expected(error):

@@ -41,9 +41,8 @@ class LiveDialogue:
     def __init__(self, console: Console, limits: Limits) -> None:
         self._console = console
         self._limits = limits
-        self._started = time.monotonic()
-        self._speaking = ""
-        self._draft = ""
+        self._started: float | None = None
+        self._speaking = self._draft = self._waiting = ""
         self._turns = self._calls = self._tokens = 0
         self._colours: dict[str, str] = {}
         self._live = Live(self, console=console, transient=True, refresh_per_second=8, redirect_stdout=False)
@@ -55,27 +54,30 @@ class LiveDialogue:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._draft = self._speaking = ""
+        self._idle()
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
             case TurnStarted():
                 self._turns += 1
-                self._speaking, self._draft = event.agent, ""
+                self._thinks(event.agent)
             case Draft():
                 self._speaking, self._draft = event.agent, self._draft + event.text
             case MessageAdded():
                 self._tokens += event.tokens
-                self._draft = self._speaking = ""
+                self._idle()
                 self._message(event)
             case ToolCallAdded():
                 self._calls += 1
-                self._draft = ""
+                self._idle()
+                self._waiting = f"{clean(event.agent)} waits for {clean(event.server)}.{clean(event.tool)}"
                 self._call(event)
             case ToolResultAdded():
+                self._thinks(event.agent)
                 self._result(event)
             case Opened():
+                self._started = time.monotonic()
                 self._console.print(
                     Text(f"dialogue {clean(event.dialogue)}  {clean(event.mesh)}", style="dim"),
                     soft_wrap=True,
@@ -94,11 +96,15 @@ class LiveDialogue:
             )
             tail = "\n".join(clean(self._draft).splitlines()[-_DRAFT_LINES:])
             parts += [head, Padding(Text(tail or "...", style="dim"), (0, 0, 0, 4))]
+        elif self._waiting:
+            parts.append(Text(self._waiting, style="dim"))
         parts.append(Text(self.used(), style="dim"))
         return Group(*parts)
 
     def used(self) -> str:
         """What is used of the limits. Tokens of replies that became tool calls are not told, hence the plus."""
+        if self._started is None:
+            return "loading models, starting servers"
         limits, seconds = self._limits, time.monotonic() - self._started
         tokens = f"{self._tokens}{'+' if self._calls else ''}"
         return (
@@ -106,8 +112,14 @@ class LiveDialogue:
             f"tool calls {self._calls} of {limits.tool_calls} · {seconds:.0f} of {limits.seconds:.0f} s"
         )
 
+    def _idle(self) -> None:
+        self._speaking = self._draft = self._waiting = ""
+
+    def _thinks(self, agent: str) -> None:
+        self._speaking, self._draft, self._waiting = agent, "", ""
+
     def _message(self, event: MessageAdded) -> None:
-        head = Text(f"{event.index:>4} ", style="dim")
+        head = Text.assemble((f"{event.index:>4} ", "dim"))
         head.append(clean(event.agent), style=f"bold {self._colour(event.agent)}")
         for number, name in enumerate(event.to):
             head.append(" -> " if number == 0 else ", ", style="dim")
@@ -116,7 +128,7 @@ class LiveDialogue:
         self._print(head, clean(event.text).strip())
 
     def _call(self, event: ToolCallAdded) -> None:
-        head = Text(f"{event.index:>4} ", style="dim")
+        head = Text.assemble((f"{event.index:>4} ", "dim"))
         head.append(clean(event.agent), style=self._colour(event.agent))
         head.append(" calls ", style="dim")
         head.append(f"{clean(event.server)}.{clean(event.tool)}", style="bold")
@@ -124,7 +136,7 @@ class LiveDialogue:
         self._console.print(head)
 
     def _result(self, event: ToolResultAdded) -> None:
-        head = Text(f"{event.index:>4} ", style="dim")
+        head = Text.assemble((f"{event.index:>4} ", "dim"))
         head.append(f"{clean(event.server)}.{clean(event.tool)}", style="bold")
         head.append(" fails " if event.is_error else " answers ", style="red" if event.is_error else "dim")
         head.append(f"in {event.seconds:.2f} s: ", style="dim")

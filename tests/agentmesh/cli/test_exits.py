@@ -13,6 +13,11 @@ MISTAKE = Mistake(reason="missing", key="agents", line=3, text="is missing")
 
 CASES: list[tuple[BaseException, int, str]] = [
     (MeshFileError(Path("mesh.toml"), (MISTAKE,)), 2, "mesh.toml:3: agents: is missing"),
+    (
+        MeshFileError(Path("mesh.toml"), (MISTAKE, MISTAKE)),
+        2,
+        "2 mistakes in the mesh file:\nmesh.toml:3: agents",
+    ),
     (ToolboxError("not_started", "server x did not start", server="x"), 1, "did not start"),
     (ToolboxError("no_such_tool", "no tool y", server="x"), 2, "no tool y"),
     (RunError("failed", "it broke", hint="mend it"), 1, "it broke\nmend it"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -312,6 +313,49 @@ def test_ctrl_c_tells_a_person_where_the_record_is(slow: Path) -> None:
     assert "stopping" in err
     assert "Cancelled; what was said until then is in the record." in err
     assert "agentmesh verify" in err
+
+
+def test_ctrl_c_before_the_dialogue_began_leaves_no_record(desk: Path) -> None:
+    # The server says through the pipe that it was started, and then never greets.
+    os.mkfifo(desk / "pipe")
+    write(desk, DESK.replace('builtin = "calculator"', f'command = ["{sys.executable}", "mute.py"]'), [])
+    (desk / "mute.py").write_text("import sys\nopen('pipe', 'w').close()\nsys.stdin.read()\n")
+    with started("run", str(desk)) as process:
+        (desk / "pipe").read_text()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped before anything was recorded" in err
+    assert not (desk / ".agentmesh").exists()
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_ledger_still_verifies(
+    agentmesh: Agentmesh, slow: Path
+) -> None:
+    # A server that does not go when it is asked to: ending it takes seconds that nobody has to wait for.
+    stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    (slow / "slow.py").write_text(stubborn + SLOW_SERVER + "time.sleep(20)\n")
+    with started("run", str(slow)) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "ada calls slow.wait" in line:
+                process.send_signal(signal.SIGINT)
+            if "stopping" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=2) == 130
+    assert agentmesh("verify", slow).code == 0
+
+
+def test_whoever_stops_reading_is_not_complained_to(slow: Path, desk: Path) -> None:
+    with started("run", str(desk), "--json") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        err = process.stderr.read()
+        process.wait(timeout=60)
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
 
 
 def test_a_termination_is_a_ctrl_c(slow: Path) -> None:
