@@ -4,6 +4,8 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentmesh.errors import MeshFileError
 from agentmesh.mesh import load_mesh
@@ -295,3 +297,53 @@ def test_a_mesh_without_agents_is_refused(folder: Path) -> None:
 
 def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
     assert "a mesh file begins with [mesh]" in refused(folder, "").message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("agents = 5", "mesh.toml:2: agents: must be a table"),
+        ('agents = { a = "x" }', "mesh.toml:2: agents.a: must be a table"),
+        ('[[agents.a]]\nmodel = "nano"', "agents.a: must be a table"),
+        ("dialogue = []", "mesh.toml:2: dialogue: must be a table"),
+        ('dialogue.order = "a"', "mesh.toml:2: dialogue.order: must be a list"),
+        ("dialogue.limits.seconds = inf", "dialogue.limits.seconds: must be a finite number"),
+        ("dialogue.rounds = true", "dialogue.rounds: must be a whole number"),
+        ("dialogue.rounds = 1.5", "dialogue.rounds: must be a whole number"),
+        (
+            "[servers.n]\nbuiltin = 'notes'\noptions.folder = 3",
+            "servers.n.options.folder: must be text in quotes",
+        ),
+        ("[servers.n]\ncommand = 'npx x'", "servers.n.command: must be a list"),
+        ("[servers.n]\nurl = 'ftp://x'", "servers.n.url: must begin with http:// or https://"),
+        ("[servers.n]\ncommand = ['x']\ncwd = 'gone'", "servers.n.cwd: no such folder"),
+        (
+            "[servers.n]\nurl = 'http://x'\nenv = { A = 'b' }",
+            "servers.n.env: has a meaning beside 'command' only",
+        ),
+        (
+            "[models.x]\npath = 'x.gguf'\nn_ctx = 1",
+            "models.x.n_ctx: input should be greater than or equal to 64",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_plain_words(folder: Path, text: str, says: str) -> None:
+    lines = f'mesh.name = "d"\n{text}\n'
+    assert says in refused(folder, lines).message
+
+
+@given(st.data())
+def test_no_damage_to_a_mesh_file_is_more_than_a_mistake(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "damaged"
+    folder.mkdir(exist_ok=True)
+    start = data.draw(st.integers(0, len(GOOD) - 1))
+    end = data.draw(st.integers(start, min(len(GOOD), start + 40)))
+    damaged = GOOD[:start] + data.draw(st.text(max_size=6)) + GOOD[end:]
+    (folder / "mesh.toml").write_bytes(damaged.encode("utf-8", "replace"))
+    try:
+        load_mesh(folder)
+    except MeshFileError as error:
+        assert error.mistakes
+        assert all(mistake.line is None or mistake.line >= 1 for mistake in error.mistakes)
