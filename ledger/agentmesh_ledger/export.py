@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO
 
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.envelope import unseal
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.message import LOG_DIALOGUE, Part, parse_message
-from agentmesh_ledger.record import Opening
 from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
 from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
 from agentmesh_ledger.tree import Node, collect, consistency_nodes, fold_proof, inclusion_nodes
@@ -25,9 +24,6 @@ class ExportSummary:
     tree_size: int
     dialogue: str | None
     digest: str
-
-
-_Content: TypeAlias = tuple[EntryRow, tuple[Part, ...], dict[bytes, Opening | None]]
 
 
 def export_transcript(
@@ -56,14 +52,15 @@ def export_transcript(
     writer = TranscriptWriter(out, header)
     count = withheld = 0
     chosen: Sequence[int] = range(head.size) if indices is None else indices
-    for first in range(0, len(chosen), CHUNK):
+    while count < len(chosen):
         # A transaction a chunk: a slow reader of the output must not hold the database's log file.
         with database.reading() as rows:
-            chunk = list(_entries(rows, head, chosen[first : first + CHUNK]))
-        for row, parts, openings in chunk:
-            writer.entry(row.index, row.entry, parts, openings, proofs.get(row.index))
+            chunk = rows.with_content(head.log, _entries(rows, head, chosen[count : count + CHUNK]))
+        for row, found in chunk:
+            parts = _parts(row)
+            writer.entry(row.index, row.entry, parts, found, proofs.get(row.index))
             count += 1
-            withheld += sum(opening is None for opening in openings.values())
+            withheld += sum(part.hash not in found for part in parts)
     digest = writer.end()
     return ExportSummary(
         entries=count, withheld=withheld, tree_size=head.size, dialogue=dialogue, digest=digest
@@ -107,9 +104,7 @@ def _proofs(
     return proofs, Consistency(size=since.size, root=since.root, proof=proof)
 
 
-def _entries(rows: Rows, head: HeadRow, indices: Sequence[int]) -> Iterator[_Content]:
-    if not indices:
-        return
+def _entries(rows: Rows, head: HeadRow, indices: Sequence[int]) -> list[EntryRow]:
     wanted = set(indices)
     by_index: dict[int, EntryRow] = {}
     for index in indices:
@@ -119,12 +114,13 @@ def _entries(rows: Rows, head: HeadRow, indices: Sequence[int]) -> Iterator[_Con
         found = rows.entries(head.log, index, index + CHUNK)
         by_index.update((row.index, row) for row in found if row.index in wanted)
         if index not in by_index:
-            raise LedgerError("index", "an entry is missing", index=index)
-    for index, openings in rows.openings(head.log, indices):
-        row = by_index[index]
-        try:
-            parts = parse_message(unseal(row.entry).payload).parts
-        except LedgerError as error:
-            error.locate(index=index)
-            raise
-        yield row, parts, {part.hash: openings.get(part.hash) for part in parts}
+            raise LedgerError("index", "the entry is missing", index=index)
+    return [by_index[index] for index in indices]
+
+
+def _parts(row: EntryRow) -> tuple[Part, ...]:
+    try:
+        return parse_message(unseal(row.entry).payload).parts
+    except LedgerError as error:
+        error.locate(index=row.index)
+        raise

@@ -19,7 +19,7 @@ from agentmesh_ledger.keys import KeyStore, LogKey
 from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER
 from agentmesh_ledger.record import Record, open_entry
 from agentmesh_ledger.store.audit import choose_head, open_head
-from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.store.database import CHUNK, Database, HeadRow, Rows
 from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.tree import EMPTY_ROOT
 
@@ -183,27 +183,35 @@ class Ledger:
         """
         head = self._now()
         stop = head.size if stop is None else min(stop, head.size)
-        if dialogue is None:
-            for first in range(max(start, 0), stop, CHUNK):
-                with self._database.reading() as rows:
-                    found = rows.entries(head.log, first, min(first + CHUNK, stop))
-                    records = list(_records(rows, head.log, found))
-                if len(found) != min(first + CHUNK, stop) - first:
-                    raise LedgerError("index", "an entry is missing", index=first)
-                yield from records
+        if dialogue is not None:
+            self._require_dialogue(head, dialogue)
+            yield from self._read_dialogue(head, dialogue, start, stop)
             return
-        self._require_dialogue(head, dialogue)
+        place = max(start, 0)
+        while place < stop:
+            with self._database.reading() as rows:
+                found = rows.entries(head.log, place, min(place + CHUNK, stop))
+                pieces = rows.with_content(head.log, found)
+            for row, openings in pieces:
+                if row.index != place:
+                    break
+                yield open_entry(row.index, row.entry, openings)
+                place += 1
+            if not pieces or pieces[-1][0].index != place - 1:
+                raise LedgerError("index", "the entry is missing", index=place)
+
+    def _read_dialogue(self, head: HeadRow, dialogue: str, start: int, stop: int) -> Iterator[Record]:
         seq = 0
         while True:
             with self._database.reading() as rows:
                 found = rows.dialogue_entries(head.log, dialogue, seq, CHUNK)
-                records = list(_records(rows, head.log, found))
-            for record in records:
-                if start <= record.index < stop:
-                    yield record
-            if len(found) < CHUNK or found[-1].index >= stop:
+                pieces = rows.with_content(head.log, found)
+            for row, openings in pieces:
+                if start <= row.index < stop:
+                    yield open_entry(row.index, row.entry, openings)
+            if not pieces or pieces[-1][0].index >= stop:
                 return
-            seq = found[-1].seq + 1
+            seq = pieces[-1][0].seq + 1
 
     def dialogues(self) -> tuple[DialogueSummary, ...]:
         """Every dialogue of the log but its own affairs, by first message."""
@@ -335,12 +343,6 @@ def _authors(rows: Rows, head: HeadRow, start: int) -> set[str]:
         found |= {row.author for row in chunk if row.kind == REGISTER and row.index >= start}
         seq = chunk[-1].seq + 1
     return found
-
-
-def _records(rows: Rows, log: int, found: Sequence[EntryRow]) -> Iterator[Record]:
-    by_index = {row.index: row for row in found}
-    for index, openings in rows.openings(log, list(by_index)):
-        yield open_entry(index, by_index[index].entry, openings)
 
 
 def _one(rows: Rows, log: int, index: int) -> Record:

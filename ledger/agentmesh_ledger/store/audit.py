@@ -73,15 +73,15 @@ class LedgerAudit:
         signed = open_head(head, self._pins)
         require_pinned(signed, self._pins)
         checks = LogChecks(signed, expect=open_expected(self._note, signed.keys))
-        for start in range(0, head.size, CHUNK):
-            stop = min(start + CHUNK, head.size)
-            chunk = rows.entries(head.log, start, stop)
-            by_index = {row.index: row for row in chunk}
-            for index, found in rows.openings(head.log, range(start, stop)):
-                row = by_index.get(index)
-                if row is None:
-                    raise LedgerError("index", "the entry is missing", index=index)
-                yield _record(checks, row, found)
+        while checks.entries < head.size:
+            start = checks.entries
+            chunk = rows.entries(head.log, start, min(start + CHUNK, head.size))
+            if not chunk:
+                raise LedgerError("index", "the entry is missing", index=start)
+            for row, openings in rows.with_content(head.log, chunk):
+                if row.index != checks.entries:
+                    raise LedgerError("index", "the entry is missing", index=checks.entries)
+                yield _record(checks, row, openings)
         checks.finish()
         _require_nothing_else(rows, head)
         self._result = evidence(checks, signed, pinned=bool(self._pins))

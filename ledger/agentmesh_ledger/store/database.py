@@ -29,8 +29,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.message import MAX_CONTENT
-from agentmesh_ledger.record import Opening
+from agentmesh_ledger.message import MAX_CONTENT, MAX_PARTS
+from agentmesh_ledger.record import SALT_SIZE, Opening
 from agentmesh_ledger.store.schema import APPLICATION_ID, VERSION, entries, head, metadata, parts
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import HASH_SIZE, Edge
@@ -38,6 +38,7 @@ from agentmesh_ledger.tree import HASH_SIZE, Edge
 BUSY_SECONDS: Final = 30
 CHUNK: Final = 128
 _MAGIC: Final = b"SQLite format 3\x00"
+_MAX_HELD: Final = MAX_CONTENT + MAX_PARTS * SALT_SIZE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,37 +276,34 @@ class Rows:
                 yield _bytes(leaf)
             start = stop
 
-    def openings(self, log: int, indices: Sequence[int]) -> Iterator[tuple[int, dict[bytes, Opening]]]:
-        """The content of these entries (ascending), a bounded amount in memory at a time."""
-        sizes = self._content_sizes(log, indices)
-        run: list[int] = []
+    def with_content(
+        self, log: int, found: Sequence[EntryRow]
+    ) -> list[tuple[EntryRow, dict[bytes, Opening]]]:
+        """As many of these entries, from the first on, as have a bounded amount of content, with it.
+
+        At least one, where there is one. Raises: LedgerError(part) where the first alone has too much.
+        """
+        if not found:
+            return []
+        indices = [row.index for row in found]
+        sizes = {
+            _integer(row[0]): _integer(row[1])
+            for row in self.connection.execute(_SIZES, {"log": log, "indices": indices})
+        }
+        taken: list[EntryRow] = []
         held = 0
-        for index in indices:
-            size = sizes.get(index, 0)
-            if size > MAX_CONTENT:
-                raise LedgerError("part", "there is more content than a message may have", index=index)
-            if run and held + size > MAX_CONTENT:
-                yield from self._openings(log, run, held)
-                run, held = [], 0
-            run.append(index)
-            held += size
-        yield from self._openings(log, run, held)
-
-    def _content_sizes(self, log: int, indices: Sequence[int]) -> dict[int, int]:
-        if not indices:
-            return {}
-        found = self.connection.execute(_SIZES, {"log": log, "indices": list(indices)})
-        return {_integer(row[0]): _integer(row[1]) for row in found}
-
-    def _openings(
-        self, log: int, indices: Sequence[int], held: int
-    ) -> Iterator[tuple[int, dict[bytes, Opening]]]:
-        content: dict[int, dict[bytes, Opening]] = {index: {} for index in indices}
+        for row in found:
+            held += sizes.get(row.index, 0)
+            if held > _MAX_HELD:
+                break
+            taken.append(row)
+        if not taken:
+            raise LedgerError("part", "there is more content than a message may have", index=indices[0])
+        content: dict[int, dict[bytes, Opening]] = {row.index: {} for row in taken}
         if held:
-            for row in self.connection.execute(_PARTS, {"log": log, "indices": list(indices)}):
-                opening = Opening(salt=_bytes(row.salt), data=_bytes(row.data))
-                content[_integer(row.idx)][_bytes(row.hash)] = opening
-        yield from content.items()
+            for piece in self.connection.execute(_PARTS, {"log": log, "indices": list(content)}):
+                _add_opening(content[_integer(piece.idx)], piece.idx, piece.hash, piece.salt, piece.data)
+        return [(row, content[row.index]) for row in taken]
 
     def last_seq(self, log: int, dialogue: str) -> int:
         """The highest seq of a dialogue; -1 where it has no message."""
@@ -400,6 +398,16 @@ def _integer(value: object) -> int:
     if not isinstance(value, int):
         raise LedgerError("store", "a column that holds numbers holds something else")
     return value
+
+
+def _add_opening(
+    content: dict[bytes, Opening], index: object, digest: object, salt: object, data: object
+) -> None:
+    try:
+        content[_bytes(digest)] = Opening(salt=_bytes(salt), data=_bytes(data))
+    except LedgerError as error:
+        error.locate(index=_integer(index))
+        raise
 
 
 def _head(row: Sequence[object]) -> HeadRow:

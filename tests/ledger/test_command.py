@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentmesh_ledger import Draft, KeyStore, Ledger
+from agentmesh_ledger.__main__ import main
+from agentmesh_ledger.jcs import canonical
+
+
+@pytest.fixture
+def transcript(exported, tmp_path: Path) -> Path:
+    path = tmp_path / "d1.transcript.jsonl"
+    path.write_bytes(exported("d1"))
+    return path
+
+
+def test_a_good_transcript_is_verified_with_its_evidence(
+    transcript: Path, spoken: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(transcript)]) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    for word in (
+        "verified",
+        "agentmesh.local/desk",
+        "self-asserted",
+        "dialogue d1: 6 entries of 7",
+        "ada",
+        "ben",
+        "intact     yes",
+        "complete ",
+        "not shown",
+    ):
+        assert word in told.out
+    assert main([str(transcript), "--key", spoken.vkey()]) == 0
+    assert "the key you named" in capsys.readouterr().out
+
+
+def test_json_says_the_same(transcript: Path, spoken: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(transcript), "--json", "--key", spoken.vkey()]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["verified"] is True and told["pinned"] is True and told["entries"] == 6
+    assert [signer["name"] for signer in told["signers"]] == ["ada", "ben"]
+
+
+@pytest.mark.spec("L-82")
+def test_one_changed_byte_exits_1_and_says_where(
+    transcript: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(transcript.read_bytes())
+    place = data.index(b'"data":"') + 9
+    data[place] ^= 1
+    transcript.write_bytes(data)
+    assert main([str(transcript)]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "NOT VERIFIED" in told.err and "check part: line 4, entry 2:" in told.err
+    assert main([str(transcript), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verified"], found["check"], found["line"], found["index"]) == (False, "part", 4, 2)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0\1\2", b"GGUF" * 1000, b"SQLite format 3\x00 but not really"])
+def test_an_empty_or_foreign_file_exits_1(
+    tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").write_bytes(data)
+    assert main([str(tmp_path / "x")]) == 1
+    assert "NOT VERIFIED" in capsys.readouterr().err
+
+
+def test_what_cannot_be_read_exits_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none")]) == 3
+    assert "there is no such file" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 3
+    (tmp_path / "t").write_bytes(b"x")
+    assert main([str(tmp_path / "t"), "--expect", str(tmp_path / "none")]) == 3
+
+
+def test_wrong_usage_exits_2(transcript: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(transcript), "--key", "nonsense"]) == 2
+    assert "--key" in capsys.readouterr().err
+    for arguments in ([], [str(transcript), "--no-such-option"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+@pytest.mark.spec("L-77", "L-78")
+def test_a_pin_and_a_kept_checkpoint_are_held_against_the_file(
+    exported, spoken: Ledger, forge, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, kept = tmp_path / "all.jsonl", tmp_path / "kept"
+    path.write_bytes(exported(None))
+    kept.write_text(spoken.checkpoint())
+    assert main([str(path), "--expect", str(kept)]) == 0
+    assert "still holds all 7 entries of your checkpoint" in capsys.readouterr().out
+    assert main([str(path), "--key", forge.key.vkey]) == 1
+    assert "check log_key" in capsys.readouterr().err
+    kept.write_bytes(b"\xff")
+    assert main([str(path), "--expect", str(kept)]) == 1
+
+
+def test_a_ledger_file_is_verified_too(spoken: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(spoken.path)]) == 0
+    assert "log: 7 entries of 7" in capsys.readouterr().out
+
+
+@pytest.mark.spec("L-82")
+def test_no_name_in_a_log_can_drive_the_terminal(
+    forge, reseal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge.add(forge.ada, "key.register", "log", facts={"name": "a\u202eb"})
+    (tmp_path / "t").write_bytes(forge.transcript())
+    assert main([str(tmp_path / "t")]) == 0
+    assert "\u202e" not in capsys.readouterr().out
+    lines = forge.transcript().split(b"\n")[:-2]
+    lines[0] = canonical({**json.loads(lines[0]), "vkeys": ["\u001b[31mred+00000000+AAAA"]})
+    (tmp_path / "t").write_bytes(reseal(lines))
+    assert main([str(tmp_path / "t")]) == 1
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_help_and_version_are_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, word in (("--help", "example:"), ("--version", "agentmesh-verify")):
+        with pytest.raises(SystemExit) as caught:
+            main([option])
+        assert caught.value.code == 0
+        assert word in capsys.readouterr().out
+
+
+def test_it_runs_as_a_module(transcript: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "agentmesh_ledger", str(transcript)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0 and "verified" in done.stdout
+
+
+@pytest.mark.spec("L-57")
+def test_memory_does_not_grow_with_the_log(tmp_path: Path, keys: KeyStore) -> None:
+    import tracemalloc
+
+    from agentmesh_ledger import verify_ledger, verify_transcript
+
+    path, peaks = tmp_path / "big.db", []
+    with Ledger.open(path, origin="o", keys=keys, create=True) as ledger:
+        draft = Draft(author=keys.agent("ada"), kind="say", dialogue="d", facts={"text": "x" * 300})
+        for total in (400, 1600):
+            while ledger.size < total:
+                ledger.append([draft] * 200)
+            with (tmp_path / "t").open("wb") as out:
+                ledger.export(out)
+            tracemalloc.start()
+            verify_transcript(tmp_path / "t")
+            verify_ledger(path)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < 1.3 * peaks[0], peaks
