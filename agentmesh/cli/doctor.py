@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -27,14 +26,16 @@ _OTHER: Final = "agentmesh-platform"
 
 
 def doctor() -> None:
-    """Say what is installed here, whose the name agentmesh is, and what is idle."""
+    """Say what is installed here, and whose the name agentmesh is."""
+    from agentmesh_models.threads import available_cores, thread_count
+
     print(f"version   {DISTRIBUTION} {own_version()}")
     print(f"python    {platform.python_version()} ({sys.executable})")
     for extra, modules in _EXTRAS.items():
         lacking = [module for module in modules if find_spec(module) is None]
         state = f"lacks {', '.join(lacking)}: pip install '{DISTRIBUTION}[{extra}]'" if lacking else "present"
         print(f"extra     {extra:<6} {state}")
-    print(f"cores     {idle_cores(os.cpu_count() or 1, _load())} idle of {os.cpu_count()}")
+    print(f"threads   a model takes {thread_count()} now, of {available_cores()} cores")
     problems = name_problems(
         packages_distributions().get("agentmesh", []), _command(), Path(sys.executable).parent
     )
@@ -55,18 +56,6 @@ def name_problems(owners: list[str], command: Path | None, scripts: Path) -> lis
     if command is not None and command.parent != scripts:
         found.append(f"the command agentmesh on your PATH is {command}, not this environment's ({scripts})")
     return found
-
-
-def idle_cores(cores: int, load: float) -> int:
-    """How many cores are free for a model, by the load of the last minute; at least one is counted."""
-    return max(1, cores - round(load))
-
-
-def _load() -> float:
-    try:
-        return os.getloadavg()[0]
-    except OSError:
-        return 0.0
 
 
 def _command() -> Path | None:

@@ -33,9 +33,10 @@ def keys(
         for origin, vkey in logs:
             print(json_line({"role": "log", "name": origin, "id": vkey}))
         return
-    width = max(len(name) for name, _ in [*agents, *logs])
-    for name, text in [*agents, *logs]:
-        print(f"{name:<{width}}  {text}")
+    for name, agent in agents:
+        print(f"agent  {agent}  {name}")
+    for _, vkey in logs:
+        print(f"log    {vkey}")
 
 
 def _folder(where: Path) -> Path:
