@@ -20,9 +20,10 @@ from agentmesh_ledger.tree import Edge, LeafHash, leaf_hash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What a commit did: the new head, a receipt for each draft, and whom it registered."""
+    """What a commit did: the new head, the last leaf hash, a receipt for each draft, whom it registered."""
 
     head: HeadRow
+    link: bytes
     receipts: tuple[Receipt, ...]
     registered: frozenset[str]
 
@@ -62,7 +63,10 @@ def append_all(
         if each.asked
     )
     return Commit(
-        head=replace(head, size=tree.size, checkpoint=note, edge=edge), receipts=receipts, registered=new
+        head=replace(head, size=tree.size, checkpoint=note, edge=edge),
+        link=placed[-1].leaf,
+        receipts=receipts,
+        registered=new,
     )
 
 
@@ -73,7 +77,7 @@ def _place(
     placed: list[_Placed] = []
     new: set[str] = set()
     seqs: dict[str, int] = {}
-    link = _last_leaf(rows, head)
+    link = last_link(rows, head)
     time = timestamp(now)
     for each, asked in _with_registrations(prepared, registered, new):
         dialogue = each.draft.dialogue
@@ -121,7 +125,7 @@ def _payload(message: Message) -> bytes:
     return payload
 
 
-def _last_leaf(rows: Rows, head: HeadRow) -> bytes:
+def last_link(rows: Rows, head: HeadRow) -> bytes:
     """What the next entry links to, recomputed from the stored bytes of the last."""
     if head.size == 0:
         return first_link(head.origin)

@@ -33,7 +33,6 @@ Check: TypeAlias = Literal[
 
 Fault: TypeAlias = Literal[
     "not_found",
-    "exists",
     "origin",
     "permissions",
     "unreadable",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from agentmesh_ledger.append import append_all
+from agentmesh_ledger.append import append_all, last_link
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.draft import Draft, Ports, Receipt, prepare
 from agentmesh_ledger.errors import LedgerError
@@ -46,9 +46,12 @@ class Ledger:
     dense order. What `append` has returned survives a crash and is under a signed checkpoint.
     """
 
-    def __init__(self, database: Database, head: HeadRow, key: LogKey | None, ports: Ports) -> None:
+    def __init__(
+        self, database: Database, head: HeadRow, link: bytes, key: LogKey | None, ports: Ports
+    ) -> None:
         self._database = database
         self._head = head
+        self._link = link
         self._key = key
         self._ports = ports
         self._lock = threading.Lock()
@@ -77,7 +80,7 @@ class Ledger:
         if read_only and create:
             raise LedgerError("refused", "a ledger cannot be made read-only", path=str(path))
         writable = not read_only and keys is not None
-        if create and not (path.exists() and path.stat().st_size):
+        if create and _is_missing(path):
             if keys is None or origin is None:
                 raise LedgerError("refused", "a new ledger needs an origin and a key store", path=str(path))
             if not is_origin(origin):
@@ -86,10 +89,14 @@ class Ledger:
         try:
             head = cls._open_head(database, origin, keys if create else None, path)
             key = None if keys is None or read_only else _log_key(keys, head)
+            link = b""  # a reader goes on even where the last entry is damaged
+            if key is not None:
+                with database.reading() as rows:
+                    link = last_link(rows, head)
         except BaseException:
             database.close()
             raise
-        return cls(database, head, key, ports or Ports())
+        return cls(database, head, link, key, ports or Ports())
 
     @staticmethod
     def _open_head(database: Database, origin: str | None, keys: KeyStore | None, path: Path) -> HeadRow:
@@ -168,7 +175,7 @@ class Ledger:
                 self._registered.clear()
                 self._registered_size = 0
                 raise
-            self._head = commit.head
+            self._head, self._link = commit.head, commit.link
             self._registered |= commit.registered
             self._registered_size = commit.head.size
             return commit.receipts
@@ -291,6 +298,14 @@ class Ledger:
                     expected=f"at least {self._head.size} entries",
                     found=str(head.size),
                 )
+            # One link speaks for all before it: each entry signs the hash of its predecessor.
+            if last_link(rows, self._head) != self._link:
+                raise LedgerError(
+                    "consistency",
+                    "the ledger does not continue what was last signed here: it was replaced by a fork",
+                    path=str(self.path),
+                    index=self._head.size - 1,
+                )
         if head.size > self._registered_size:
             self._registered |= _authors(rows, head, self._registered_size)
             self._registered_size = head.size
@@ -311,6 +326,15 @@ def _path(path_or_url: str | os.PathLike[str]) -> Path:
             "refused", f"there is no store for {shown(scheme)} URLs", hint="Give a path or sqlite:///path"
         )
     return Path(text)
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # opening it will say why
 
 
 def _log_key(keys: KeyStore, head: HeadRow) -> LogKey:

@@ -286,13 +286,45 @@ def test_a_ledger_put_back_in_time_under_an_open_log_is_not_continued(
 ) -> None:
     old = _copy(spoken.path, tmp_path / "old.db")
     spoken.append([say(keys, "ada")])
-    with sqlite3.connect(old) as source, sqlite3.connect(spoken.path) as target:
-        source.backup(target)
-    source.close()
-    target.close()
+    _copy(old, spoken.path)
     with pytest.raises(LedgerError) as caught:
         spoken.append([say(keys, "ada")])
     assert caught.value.reason == "consistency"
+
+
+@pytest.mark.spec("L-45")
+def test_a_ledger_replaced_by_a_longer_fork_under_an_open_log_is_not_continued(
+    spoken: Ledger, keys: KeyStore, tmp_path: Path
+) -> None:
+    fork = _copy(spoken.path, tmp_path / "fork.db")
+    with Ledger.open(fork, keys=keys) as other:
+        other.append([say(keys, "ada", "one thing"), say(keys, "ada", "more")])
+    spoken.append([say(keys, "ada", "another")])
+    _copy(fork, spoken.path)
+    with pytest.raises(LedgerError) as caught:
+        spoken.append([say(keys, "ada")])
+    assert caught.value.reason == "consistency" and "fork" in str(caught.value)
+
+
+def test_a_commit_that_may_or_may_not_have_reached_the_disk_is_told_as_unknown(
+    spoken: Ledger, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.engine import RootTransaction
+    from sqlalchemy.exc import OperationalError
+
+    class Broken(sqlite3.OperationalError):
+        sqlite_errorname = "SQLITE_IOERR_FSYNC"
+
+    def fail(self: RootTransaction) -> None:
+        raise OperationalError("COMMIT", {}, Broken("disk I/O error"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RootTransaction, "commit", fail)
+        with pytest.raises(LedgerError) as caught:
+            spoken.append([say(keys, "new")])
+    assert caught.value.reason == "unknown"
+    assert spoken.append([say(keys, "new")])[0].index == 8
+    assert verify_ledger(spoken.path).entries == 9
 
 
 def _copy(path: Path, to: Path) -> Path:
@@ -389,3 +421,12 @@ def test_the_same_ports_and_keys_write_the_same_log(tmp_path: Path, keys: KeySto
             return ledger.checkpoint()
 
     assert write("one.db") == write("two.db")
+
+
+def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = Path(__file__).parents[2] / "ledger" / "README.md"
+    code = readme.read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, str(readme), "exec"), names)
+    assert names["evidence"].entries == 2  # type: ignore[attr-defined]

@@ -223,13 +223,12 @@ def test_another_programs_database_is_neither_verified_nor_written(tmp_path: Pat
 
 
 def test_a_tampered_ledger_is_not_continued(file: Path, keys: KeyStore) -> None:
-    from agentmesh_ledger import Draft
-
-    draft = Draft(author=keys.agent("ada"), kind="say", dialogue="d1")
     change(file, "UPDATE entries SET entry = x'00' WHERE idx = 6")
-    with Ledger.open(file, keys=keys) as ledger, pytest.raises(LedgerError) as caught:
-        ledger.append([draft])
+    with pytest.raises(LedgerError) as caught:
+        Ledger.open(file, keys=keys)
     assert caught.value.reason == "store" and caught.value.index == 6
+    with Ledger.open(file) as ledger:
+        assert len(list(ledger.read(0, 6))) == 6
     change(file, "UPDATE head SET edge = zeroblob(96)")
     with pytest.raises(LedgerError) as caught:
         Ledger.open(file, keys=keys)

@@ -142,7 +142,7 @@ class Database:
                     transaction.commit()
                 except SQLAlchemyError as error:
                     found = _translated(error, self.path)
-                    if "I/O" in found.message:
+                    if _errorname(error).startswith("SQLITE_IOERR"):
                         # The log file may or may not have reached the disk with the commit in it.
                         found = LedgerError(
                             "unknown", found.message, path=str(self.path), hint="Reopen the ledger"
@@ -480,6 +480,8 @@ def _require_file(path: Path, *, create: bool, read_only: bool) -> None:
         with path.open("rb") as file:
             start = file.read(len(_MAGIC))
     except FileNotFoundError as error:
+        if create:
+            raise LedgerError("failed", "the ledger cannot be made there", path=str(path)) from error
         raise LedgerError(
             "not_found",
             "there is no ledger",
@@ -505,10 +507,16 @@ def _guarded(path: Path) -> Iterator[None]:
         raise _translated(error, path) from error
 
 
+def _errorname(error: Exception) -> str:
+    """SQLite's own name of the error, as SQLITE_FULL; empty where there is none."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return str(getattr(cause, "sqlite_errorname", None) or "")
+
+
 def _translated(error: Exception, path: Path) -> LedgerError:
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     said = shown(str(cause).splitlines()[0] if str(cause) else type(cause).__name__)
-    name = getattr(cause, "sqlite_errorname", "") or ""
+    name = _errorname(error)
     if name.startswith(
         ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_PERM")
     ):
