@@ -238,7 +238,7 @@ async def _open_engines(mesh: Mesh, stack: AsyncExitStack) -> dict[str, Engine]:
 
 
 def _toolbox(name: str, spec: AgentSpec, servers: Servers, extra: Servers) -> Toolbox:
-    return Toolbox(servers, allow=spec.tools, extra=extra)
+    return Toolbox(servers, allow=spec.tools, extra=extra, key=f"agents.{name}.tools")
 
 
 def _new_id() -> str:

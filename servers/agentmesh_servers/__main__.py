@@ -17,7 +17,7 @@ example, as an MCP host starts it:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until standard input ends. Exit status 0 then, 2 for a wrong command line, 1 for anything else."""
+    """Serves until standard input ends. Exit status 0 then, 2 for a wrong command line or install, 1 otherwise."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.list:
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.reason in ("unknown_server", "bad_option"):
             parser.error(error.message)
         print(f"agentmesh-server: {error.message}", file=sys.stderr)
-        return 1
+        return 2 if error.reason == "missing_extra" else 1
     try:
         server.run()
     except KeyboardInterrupt:

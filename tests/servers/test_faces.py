@@ -248,5 +248,5 @@ def test_without_the_mcp_sdk_it_says_which_extra_it_wants() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", block], capture_output=True, text=True, timeout=60, check=False
     )
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert "agentmesh-runtime[mcp]" in ended.stderr and "Traceback" not in ended.stderr
