@@ -22,6 +22,7 @@ ModelErrorReason = Literal[
     "bad_request",
     "decode_failed",
     "script",
+    "script_file",
 ]
 
 

@@ -156,7 +156,7 @@ def load_script(path: Path) -> ScriptedModel:
     A step may hold both; `call` may be a list of calls; `expect` and `agent` say what must have been asked.
 
     Raises:
-        ModelError: no such file, or not a script; the message names the step and the key.
+        ModelError: no such file, or ("script_file") not a script; the message names the step and the key.
     """
     try:
         data = path.read_bytes()
@@ -165,29 +165,31 @@ def load_script(path: Path) -> ScriptedModel:
     except OSError as error:
         raise ModelError("unreadable", error.strerror or "cannot be read", path=path) from error
     if len(data) > MAX_SCRIPT_BYTES:
-        raise ModelError("script", f"longer than {MAX_SCRIPT_BYTES} bytes", path=path)
+        raise ModelError("script_file", f"longer than {MAX_SCRIPT_BYTES} bytes", path=path)
     try:
         steps: object = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ModelError("script", f"not JSON: {error}", path=path) from error
+        raise ModelError("script_file", f"not JSON: {error}", path=path) from error
     if not isinstance(steps, list):
-        raise ModelError("script", "expected a JSON list of steps", path=path)
+        raise ModelError("script_file", "expected a JSON list of steps", path=path)
     made = tuple(_step(each, number, path) for number, each in enumerate(steps, 1))
     return ScriptedModel(made, name=f"scripted:{path.name}", path=path)
 
 
 def _step(step: object, number: int, path: Path) -> Step:
     if not isinstance(step, dict):
-        raise ModelError("script", f"step {number}: expected an object", path=path)
+        raise ModelError("script_file", f"step {number}: expected an object", path=path)
     unknown = sorted(str(key) for key in step.keys() - _KEYS)
     if unknown:
         known = ", ".join(sorted(_KEYS))
-        raise ModelError("script", f"step {number}: unknown key {unknown[0]!r}; known are {known}", path=path)
+        raise ModelError(
+            "script_file", f"step {number}: unknown key {unknown[0]!r}; known are {known}", path=path
+        )
     if not step.keys() & {"say", "call"}:
-        raise ModelError("script", f"step {number}: neither 'say' nor 'call'", path=path)
+        raise ModelError("script_file", f"step {number}: neither 'say' nor 'call'", path=path)
     for key in ("say", "expect", "agent"):
         if key in step and not isinstance(step[key], str):
-            raise ModelError("script", f"step {number}: {key!r} must be text", path=path)
+            raise ModelError("script_file", f"step {number}: {key!r} must be text", path=path)
     calls = step.get("call", [])
     return Step(
         say=step.get("say", ""),
@@ -199,11 +201,13 @@ def _step(step: object, number: int, path: Path) -> Step:
 
 def _call(call: object, number: int, path: Path) -> ToolCall:
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
-        raise ModelError("script", f"step {number}: 'call' must be an object with a 'name'", path=path)
+        raise ModelError("script_file", f"step {number}: 'call' must be an object with a 'name'", path=path)
     arguments = call.get("arguments", {})
     if not _is_object(arguments) or call.keys() - {"name", "arguments"}:
         raise ModelError(
-            "script", f"step {number}: 'call' holds 'name' and an object 'arguments', nothing else", path=path
+            "script_file",
+            f"step {number}: 'call' holds 'name' and an object 'arguments', nothing else",
+            path=path,
         )
     return ToolCall(name=call["name"], arguments=arguments)
 

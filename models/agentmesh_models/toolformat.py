@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeGuard, cast
+from typing import Final, Literal, TypeGuard
 
 from agentmesh_models.chat import JsonValue, ToolCall, ToolSpec
 
@@ -16,7 +16,7 @@ CLOSER: Final = "</tool_call>"
 PREAMBLE: Final = f'{OPENER}\n{{"name": "'
 """How a call begins, to the byte: the form that Hermes and Qwen models were trained on."""
 
-_DROPPED: Final = frozenset({"title", "$schema", "additionalProperties", "default", "examples"})
+_DROPPED: Final = frozenset({"title", "$schema", "default", "examples"})
 _KEPT_DEFS: Final = ("$defs", "definitions")
 _LEAD: Final = ("type", "description", "enum")
 MAX_DEPTH: Final = 16
@@ -31,8 +31,7 @@ def normalise_schema(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The schema of a tool's arguments in the one form that models are shown.
 
     Top level: exactly `type`, `properties`, `required`, then shared definitions if there are any. Each property:
-    `type`, `description`, `enum` first, other keywords after. Titles, defaults and dialect marks are dropped, and
-    `anyOf` with null keeps its other branch's type only where that is the whole of it.
+    `type`, `description`, `enum` first, other keywords after. Titles, defaults and dialect marks are dropped.
     """
     raw = schema.get("properties", {})
     properties = raw if _is_object(raw) else {}
@@ -64,6 +63,9 @@ def _normalise(schema: JsonValue, depth: int) -> JsonValue:
             out[key] = [_normalise(each, depth + 1) for each in value]
         elif key == "items":
             out[key] = _normalise(value, depth + 1)
+        elif key == "additionalProperties":
+            if _is_object(value) and value:  # true and false tell a model nothing
+                out[key] = _normalise(value, depth + 1)
         else:
             out[key] = value
     return out
@@ -81,7 +83,7 @@ def tool_json(tool: ToolSpec) -> dict[str, JsonValue]:
 
 def call_text(call: ToolCall) -> str:
     """A call as a Hermes model writes it."""
-    return f"{PREAMBLE}{call.name}\", \"arguments\": {dumps(call.arguments)}}}\n{CLOSER}"
+    return f'{PREAMBLE}{call.name}", "arguments": {dumps(call.arguments)}}}\n{CLOSER}'
 
 
 def tools_text(tools: Sequence[ToolSpec]) -> str:

@@ -1,0 +1,38 @@
+"""How many threads a model may take."""
+
+from __future__ import annotations
+
+import os
+
+from agentmesh_models.errors import ModelError
+
+
+def thread_count(asked: int | None = None) -> int:
+    """`asked`, else `AGENTMESH_THREADS`, else the cores that are idle now; at least 1.
+
+    More threads than idle cores make llama.cpp slower by a factor of ten and more: its threads wait for one another.
+
+    Raises:
+        ModelError: reason "bad_request" when the number asked for, or the variable, is not a positive number.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise ModelError("bad_request", f"threads must be at least 1, not {asked}")
+        return asked
+    text = os.environ.get("AGENTMESH_THREADS", "").strip()
+    if text:
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise ModelError("bad_request", f"AGENTMESH_THREADS must be a positive number, not {text!r}")
+        return int(text)
+    try:
+        busy = os.getloadavg()[0]
+    except (AttributeError, OSError):
+        busy = 0.0
+    return max(1, available_cores() - round(busy))
+
+
+def available_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
