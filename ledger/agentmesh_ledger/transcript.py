@@ -21,6 +21,7 @@ FORMAT: Final = "agentmesh-transcript/v1"
 MAX_HEADER: Final = 2 * MAX_NOTE + 64 * 1024
 MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 1024 * (MAX_PARTS + 1) + 128 * MAX_PROOF
 MAX_VKEYS: Final = 16
+_MAX_COMMAS: Final = 512
 WITHHELD: Final = "withheld"
 
 
@@ -144,7 +145,11 @@ class TranscriptReader:
         while True:
             try:
                 before = self._digest.hexdigest()
-                value = self._parse(self._read(MAX_LINE), "line")
+                data = self._read(MAX_LINE)
+                # A good line has under 300; millions would become millions of objects before any check.
+                if data.count(b",") > _MAX_COMMAS:
+                    raise LedgerError("line", "the line has more fields than an entry can have")
+                value = self._parse(data, "line")
                 if "end" in value:
                     self._end(value, before)
                     return

@@ -146,7 +146,9 @@ class Forge:
         self.entries.append(seal(author, canonical(self.payload(author, kind, dialogue, **changes))))
         return self
 
-    def say(self, author: AgentKey, text: str, dialogue: str = "d1", **changes: JsonValue) -> Forge:
+    def say(
+        self, author: AgentKey, text: str, dialogue: str = "d1", *, kind: str = "say", **changes: JsonValue
+    ) -> Forge:
         opening = Opening(salt=len(self.entries).to_bytes(16, "big"), data=text.encode())
         digest = opening.commitment()
         part: dict[str, JsonValue] = {
@@ -156,7 +158,7 @@ class Forge:
             "type": "text/plain",
         }
         self.openings[len(self.entries)] = {digest: opening}
-        return self.add(author, "say", dialogue, **{"parts": [part], **changes})
+        return self.add(author, kind, dialogue, **{"parts": [part], **changes})
 
     def begin(self) -> Forge:
         """Both agents registered, at 0 and 1."""

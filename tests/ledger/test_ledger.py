@@ -367,6 +367,38 @@ with Ledger.open(folder / "shared.db", origin="agentmesh.local/desk", keys=keys,
 """
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from agentmesh_ledger import Draft, DraftPart, KeyStore, Ledger
+folder = Path(sys.argv[1])
+keys = KeyStore(folder / "keys")
+part = DraftPart(name="text", type="text/plain", data=b"x" * 2000)
+with Ledger.open(folder / "killed.db", origin="agentmesh.local/desk", keys=keys, create=True) as ledger:
+    while True:
+        draft = Draft(author=keys.agent("ada"), kind="say", dialogue="d1", parts=(part,))
+        print(ledger.append([draft, draft])[-1].index, flush=True)
+"""
+
+
+@pytest.mark.spec("L-46")
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    acknowledged = -1
+    for turns in (1, 7, 20):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout is not None
+        for _ in range(turns):
+            acknowledged = int(writer.stdout.readline())
+        writer.kill()
+        acknowledged = max([acknowledged, *(int(line) for line in writer.stdout if line.endswith("\n"))])
+        writer.wait(timeout=60)
+        writer.stdout.close()
+        verified = verify_ledger(tmp_path / "killed.db")
+        assert verified.entries > acknowledged and verified.withheld == 0
+
+
 @pytest.mark.spec("L-90")
 def test_processes_share_one_new_file_and_get_one_dense_order(tmp_path: Path) -> None:
     running = [

@@ -74,6 +74,8 @@ TAMPERED: list[tuple[tuple[str, ...], str, int | None]] = [
     (("UPDATE parts SET idx = 1 WHERE idx = 2",), "part", 1),
     (("UPDATE parts SET idx = 100 WHERE idx = 2",), "part", None),
     (("UPDATE parts SET idx = -1 WHERE idx = 2",), "part", None),
+    (("UPDATE parts SET log = 9 WHERE idx = 2",), "part", None),
+    (("INSERT INTO entries SELECT 9, 0, entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
     (("INSERT INTO entries SELECT log, 7, entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
     (("INSERT INTO entries SELECT log, -1, entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
     (("UPDATE head SET size = 6",), "store", None),

@@ -168,6 +168,20 @@ def test_lines_over_their_limits_are_refused_without_being_read_whole(exported) 
     assert (caught.value.reason, caught.value.line) == ("line", 2)
 
 
+@pytest.mark.spec("L-57")
+@pytest.mark.parametrize("line", [b"[" + b"[]," * 1_000_000 + b"[]]", b'{"a":[' + b"1," * 5_000_000 + b"1]}"])
+def test_a_line_of_millions_of_values_is_refused_before_they_are_made(exported, line: bytes) -> None:
+    import tracemalloc
+
+    data = exported(None).splitlines(keepends=True)[0] + line + b"\n"
+    tracemalloc.start()
+    error = verdict(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert error is not None and (error.reason, error.line) == ("line", 2)
+    assert peak < 5 * len(line)
+
+
 HEADER_LIES: list[tuple[dict[str, object], str]] = [
     ({"origin": "agentmesh.local/other"}, "header"),
     ({"origin": "a b"}, "header"),

@@ -343,12 +343,12 @@ class Rows:
         return found
 
     def strays(self, log: int, size: int) -> tuple[int, int]:
-        """How many entries and parts stand outside the log's indices."""
+        """How many entries and parts stand outside the log's indices, or in no log at all."""
         counts = []
         for table in (entries, parts):
-            outside = select(func.count()).where(
-                table.c.log == log, (table.c.idx >= size) | (table.c.idx < 0)
-            )
+            astray = (table.c.log == log) & ((table.c.idx >= size) | (table.c.idx < 0))
+            unknown = table.c.log.not_in(select(head.c.log))
+            outside = select(func.count()).select_from(table).where(astray | unknown)
             counts.append(_integer(self.connection.execute(outside).scalar_one()))
         return counts[0], counts[1]
 
