@@ -93,8 +93,9 @@ async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
                 )
             return await _say(turn, reply.text.strip(), _speed(reply), {"finish": reply.finish})
         turn.messages.append(Message(role="assistant", content=reply.text, calls=reply.calls))
-        for call in reply.calls:
-            result = await _call(turn, call)
+        for number, call in enumerate(reply.calls):
+            # Several calls of one reply share its tokens; the first carries them.
+            result = await _call(turn, call, tokens=0 if number else reply.usage.output_tokens)
             turn.messages.append(Message(role="tool", content=result.text, name=call.name))
             turn.found = (call.name, result)
         if agent.spec.checks and turn.found and not turn.found[1].is_error:
@@ -128,7 +129,7 @@ async def _generate(turn: _Turn, *, must_call: bool) -> Reply:
     return reply
 
 
-async def _call(turn: _Turn, call: ToolCall) -> ToolResult:
+async def _call(turn: _Turn, call: ToolCall, *, tokens: int) -> ToolResult:
     agent, floor, box = turn.agent, turn.floor, turn.agent.toolbox
     floor.budget.start_call(agent.name, call.name, call.arguments)
     server, tool = box.locate(call.name)
@@ -146,6 +147,7 @@ async def _call(turn: _Turn, call: ToolCall) -> ToolResult:
             server=server.name,
             tool=tool.name,
             arguments=call.arguments,
+            tokens=tokens,
         )
     )
     floor.open_calls[agent.name] = receipt

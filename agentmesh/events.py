@@ -66,13 +66,14 @@ class MessageAdded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallAdded:
-    """An agent called a tool; recorded before the call went out."""
+    """An agent called a tool; recorded before the call went out. `tokens` is what its model made for it."""
 
     index: int
     agent: str
     server: str
     tool: str
     arguments: Mapping[str, JsonValue]
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

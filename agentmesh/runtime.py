@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 
 import anyio
 import anyio.to_thread
@@ -27,7 +28,7 @@ from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, Toolbox, open_servers
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
-from agentmesh_models import Engine, open_model
+from agentmesh_models import Engine, ModelError, open_model
 
 
 async def run_dialogue(mesh: Mesh, task: str, *, listen: Listener, ledger: Path | None = None) -> Ended:
@@ -232,9 +233,20 @@ async def _open_engines(mesh: Mesh, stack: AsyncExitStack) -> dict[str, Engine]:
                 open_model, spec, n_ctx=n_ctx, threads=threads, gpu_layers=gpu_layers, base=mesh.folder
             )
             shared[key] = await anyio.to_thread.run_sync(load)
-            stack.push_async_callback(shared[key].aclose)
+            stack.push_async_exit(partial(_close_engine, shared[key]))
         engines[name] = shared[key]
     return engines
+
+
+async def _close_engine(
+    engine: Engine, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+) -> None:
+    """Close, and where something has failed already let that be told rather than what closing adds to it."""
+    try:
+        await engine.aclose()
+    except ModelError:
+        if error is None:
+            raise
 
 
 def _toolbox(name: str, spec: AgentSpec, servers: Servers, extra: Servers) -> Toolbox:

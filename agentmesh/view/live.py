@@ -70,6 +70,7 @@ class LiveDialogue:
                 self._message(event)
             case ToolCallAdded():
                 self._calls += 1
+                self._tokens += event.tokens
                 self._idle()
                 self._waiting = f"{clean(event.agent)} waits for {clean(event.server)}.{clean(event.tool)}"
                 self._call(event)
@@ -102,13 +103,12 @@ class LiveDialogue:
         return Group(*parts)
 
     def used(self) -> str:
-        """What is used of the limits. Tokens of replies that became tool calls are not told, hence the plus."""
+        """What is used of the limits."""
         if self._started is None:
             return "loading models, starting servers"
         limits, seconds = self._limits, time.monotonic() - self._started
-        tokens = f"{self._tokens}{'+' if self._calls else ''}"
         return (
-            f"turn {self._turns} of {limits.turns} · tokens {tokens} of {limits.tokens} · "
+            f"turn {self._turns} of {limits.turns} · tokens {self._tokens} of {limits.tokens} · "
             f"tool calls {self._calls} of {limits.tool_calls} · {seconds:.0f} of {limits.seconds:.0f} s"
         )
 

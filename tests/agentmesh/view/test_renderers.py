@@ -32,7 +32,12 @@ EVENTS: tuple[Event, ...] = (
     TurnStarted(agent="front"),
     Draft(agent="front", text="I will a"),
     ToolCallAdded(
-        index=4, agent="front", server="calculator", tool="evaluate", arguments={"expression": "17 * 23"}
+        index=4,
+        agent="front",
+        server="calculator",
+        tool="evaluate",
+        arguments={"expression": "17 * 23"},
+        tokens=19,
     ),
     ToolResultAdded(
         index=5,
@@ -155,7 +160,7 @@ def test_the_live_view_drops_the_draft_once_the_message_is_recorded() -> None:
     above, below = live(EVENTS)
     assert "draft" not in below
     assert "tool calls 1 of 32" in below
-    assert "tokens 12+ of 16000" in below
+    assert "tokens 31 of 16000" in below
     assert 'front calls calculator.evaluate(expression="17 * 23")' in above
     assert "c.t fails in 1.00 s: no" in above
     assert "front -> host  (12 tokens, 45/s)" in above
