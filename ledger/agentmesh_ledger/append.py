@@ -14,7 +14,7 @@ from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.keys import LogKey
 from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER, Message, parse_message
 from agentmesh_ledger.record import Opening
-from agentmesh_ledger.store.database import EntryRow, HeadRow, Rows
+from agentmesh_ledger.store.rows import EntryRow, HeadRow, Rows
 from agentmesh_ledger.tree import Edge, LeafHash, leaf_hash
 
 

@@ -10,7 +10,8 @@ from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.envelope import unseal
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.message import LOG_DIALOGUE, Part, parse_message
-from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.store.database import Database
+from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows
 from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
 from agentmesh_ledger.tree import Node, collect, consistency_nodes, fold_proof, inclusion_nodes
 

@@ -19,7 +19,8 @@ from agentmesh_ledger.keys import KeyStore, LogKey
 from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER
 from agentmesh_ledger.record import Record, open_entry
 from agentmesh_ledger.store.audit import choose_head, open_head
-from agentmesh_ledger.store.database import CHUNK, Database, HeadRow, Rows
+from agentmesh_ledger.store.database import Database
+from agentmesh_ledger.store.rows import CHUNK, HeadRow, Rows
 from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.tree import EMPTY_ROOT
 

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from nacl.signing import SigningKey
 
 from agentmesh_ledger import AgentKey, Draft, DraftPart, JsonValue, KeyStore, Ledger, LogKey, Ports
@@ -25,6 +26,10 @@ from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
 from agentmesh_ledger.tree import Edge, collect, fold_proof, inclusion_nodes, leaf_hash
 
 ORIGIN = "agentmesh.local/desk"
+
+# The machine may be busy; a slow example is no fault.
+settings.register_profile("agentmesh", deadline=None)
+settings.load_profile("agentmesh")
 
 
 @pytest.fixture(scope="session")

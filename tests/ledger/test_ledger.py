@@ -23,7 +23,7 @@ from agentmesh_ledger import (
 )
 from agentmesh_ledger.checkpoint import open_checkpoint
 from agentmesh_ledger.note import parse_vkey
-from agentmesh_ledger.store.database import Rows
+from agentmesh_ledger.store.rows import Rows
 
 ORIGIN = "agentmesh.local/desk"
 

@@ -266,6 +266,20 @@ def test_a_ledger_that_may_not_be_read_is_unreadable(file: Path) -> None:
     assert refusal(file).reason == "unreadable"
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_ledger_in_a_folder_that_may_not_be_written_is_verified(file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    file.rename(folder / "ledger.db")
+    folder.chmod(0o500)
+    try:
+        assert verify_ledger(folder / "ledger.db").entries == 7
+        with Ledger.open(folder / "ledger.db") as ledger:
+            assert len(list(ledger.read())) == 7
+    finally:
+        folder.chmod(0o700)
+
+
 def test_verifying_leaves_the_file_as_it_was(file: Path) -> None:
     before = file.read_bytes()
     verify_ledger(file)

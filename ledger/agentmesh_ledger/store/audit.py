@@ -11,7 +11,8 @@ from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.record import Opening, Record
-from agentmesh_ledger.store.database import CHUNK, Database, EntryRow, HeadRow, Rows
+from agentmesh_ledger.store.database import Database
+from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import Verified, evidence, open_expected, require_pinned
 
