@@ -298,7 +298,7 @@ class Grammar:
         import llama_cpp as lib
 
         _log.take()
-        handle = lib.llama_sampler_init_grammar(weights.vocab, text.encode(), b"root")
+        handle = lib.llama_sampler_init_grammar(weights.vocab, text.encode("utf-8", "replace"), b"root")
         if handle is None:
             raise ModelError(
                 "bad_request", f"the tools give no usable grammar: {_log.take() or 'no reason given'}"

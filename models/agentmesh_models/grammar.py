@@ -65,7 +65,7 @@ def silent_grammar() -> str:
 
     One rule for each number of its characters just seen; works because its first character occurs in it only once.
     """
-    first, *rest = OPENER
+    first, rest = OPENER[0], OPENER[1:]
     escaped = [_escape_in_class(each) for each in OPENER]
     lines = [f"root ::= [^{escaped[0]}] root | {literal(first)} s1 | {literal('')}"]
     for at, char in enumerate(rest, 1):
@@ -78,7 +78,7 @@ def silent_grammar() -> str:
 
 def grammar_digest(grammar: str) -> str:
     """The hex SHA-256 of a grammar's text."""
-    return hashlib.sha256(grammar.encode()).hexdigest()
+    return hashlib.sha256(grammar.encode("utf-8", "replace")).hexdigest()
 
 
 def literal(text: str) -> str:
@@ -236,7 +236,7 @@ class _Rules:
     def _members(self, properties: Mapping[str, JsonValue], required: set[str], depth: int) -> str:
         """Members in order. `first` and `later` are what may follow while nothing, or something, is written."""
         first = later = literal("}")
-        for name, schema in reversed(properties.items()):
+        for name, schema in reversed(list(properties.items())):
             member = f"{literal(dumps(name) + ': ')} {self._value(schema, depth + 1)}"
             after = later if later == literal("}") else self._rule(later)
             now, then = f"{member} {after}", f"{literal(', ')} {member} {after}"

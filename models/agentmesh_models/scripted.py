@@ -11,7 +11,17 @@ from typing import Final, TypeGuard
 
 import anyio.lowlevel
 
-from agentmesh_models.chat import JsonValue, ModelInfo, Profile, Reply, Request, TextDelta, ToolCall, Usage
+from agentmesh_models.chat import (
+    Finish,
+    JsonValue,
+    ModelInfo,
+    Profile,
+    Reply,
+    Request,
+    TextDelta,
+    ToolCall,
+    Usage,
+)
 from agentmesh_models.errors import ModelError
 
 N_CTX: Final = 8192
@@ -42,7 +52,8 @@ class ScriptedModel:
         self._steps = steps
         self._next = 0
         self._closed = False
-        script = repr(steps).encode()
+        self._failed = False
+        script = _bytes(repr(steps))
         self.info = ModelInfo(
             name=name,
             path=path,
@@ -60,7 +71,11 @@ class ScriptedModel:
         """
         if self._closed:
             raise ModelError("closed", "the scripted model is closed")
-        step = self._take(request)
+        try:
+            step = self._take(request)
+        except ModelError:
+            self._failed = True
+            raise
         words = step.say.split(" ")
         for at, word in enumerate(words):
             await anyio.lowlevel.checkpoint()
@@ -73,13 +88,14 @@ class ScriptedModel:
         """Check that the script was played to its end.
 
         Raises:
-            ModelError: reason "script", at the first call only, when steps are left.
+            ModelError: reason "script", when steps are left; at the first call only, and not where the script had
+                failed before: what is left then is a consequence, and would hide the cause.
         """
         if self._closed:
             return
         self._closed = True
         left = len(self._steps) - self._next
-        if left:
+        if left and not self._failed:
             raise ModelError(
                 "script",
                 f"{left} of {len(self._steps)} steps were not used; the first is step {self._next + 1}: "
@@ -120,17 +136,17 @@ class ScriptedModel:
         return step
 
     def _reply(self, step: Step, request: Request) -> Reply:
-        prompt = "\n".join(f"{each.role}: {each.content}" for each in request.messages).encode()
-        output = (step.say + "".join(json.dumps([c.name, c.arguments]) for c in step.calls)).encode()
-        finish = "call" if step.calls else "stop"
+        prompt = "\n".join(f"{each.role}: {each.content}" for each in request.messages)
+        output = step.say + "".join(json.dumps([c.name, dict(c.arguments)]) for c in step.calls)
+        finish: Finish = "call" if step.calls else "stop"
         return Reply(
             text=step.say,
             calls=step.calls,
             finish=finish,
             usage=Usage(
-                prompt_tokens=len(prompt),
+                prompt_tokens=len(_bytes(prompt)),
                 reused_tokens=0,
-                output_tokens=len(output),
+                output_tokens=len(_bytes(output)),
                 prefill_seconds=0.0,
                 decode_seconds=0.0,
             ),
@@ -140,9 +156,9 @@ class ScriptedModel:
                 template_digest=self.info.template_digest,
                 library="scripted",
                 n_ctx=N_CTX,
-                prompt_tokens=tuple(prompt),
+                prompt_tokens=tuple(_bytes(prompt)),
                 reused_tokens=0,
-                output_tokens=tuple(output),
+                output_tokens=tuple(_bytes(output)),
                 sampling=request.sampling,
                 grammar_digest=None,
                 finish=finish,
@@ -214,6 +230,10 @@ def _call(call: object, number: int, path: Path) -> ToolCall:
 
 def _is_object(value: object) -> TypeGuard[dict[str, JsonValue]]:
     return isinstance(value, dict)  # it came out of a JSON parser, so its keys are text and its values JSON
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # a script's JSON may escape half a character
 
 
 def _describe(step: Step) -> str:

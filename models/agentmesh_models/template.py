@@ -79,7 +79,7 @@ class ChatTemplate:
                     break
         except ModelError:
             raise
-        except Exception as error:  # noqa: BLE001  a template is a program: it can fail with anything
+        except Exception as error:  # a template is a program: it can fail with anything
             raise ModelError(
                 "template", f"the model's chat template fails: {type(error).__name__}: {error}"
             ) from error
@@ -163,7 +163,7 @@ def _refuse(message: object = "") -> NoReturn:
 def _in_words(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Message]:
     """A conversation with tools for a template that knows none: all of it as plain messages."""
     out: list[Message] = []
-    for each in messages:
+    for at, each in enumerate(messages):
         if each.role == "tool":
             text = f"<tool_response>\n{each.content}\n</tool_response>"
             out.append(Message(role="user", content=text))
@@ -172,7 +172,8 @@ def _in_words(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[Me
             out.append(Message(role="assistant", content=text))
         else:
             out.append(each)
-        if len(out) > 1 and out[-1].role == out[-2].role == "user":
+        results = "tool" in (each.role, messages[at - 1].role if at else None)
+        if results and len(out) > 1 and out[-1].role == out[-2].role == "user":
             last = out.pop()
             out[-1] = Message(role="user", content=f"{out[-1].content}\n{last.content}")
     if tools:

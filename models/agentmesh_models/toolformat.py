@@ -76,7 +76,7 @@ def tool_json(tool: ToolSpec) -> dict[str, JsonValue]:
     function: dict[str, JsonValue] = {
         "name": tool.name,
         "description": tool.description,
-        "parameters": tool.parameters,
+        "parameters": dict(tool.parameters),
     }
     return {"type": "function", "function": function}
 
@@ -146,7 +146,7 @@ def _trim(value: JsonValue, schema: JsonValue) -> JsonValue:
     return value.strip(" ")
 
 
-def dumps(value: JsonValue) -> str:
+def dumps(value: JsonValue | Mapping[str, JsonValue]) -> str:
     """JSON in the one spelling that templates and models know: Python's separators, no escapes above ASCII."""
     return json.dumps(value, ensure_ascii=False)
 

@@ -1,0 +1,36 @@
+"""How many threads a model takes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from agentmesh_models import ModelError
+from agentmesh_models.threads import available_cores, thread_count
+
+
+def test_what_is_asked_for_wins_then_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTMESH_THREADS", "3")
+    assert thread_count(5) == 5
+    assert thread_count() == 3
+
+
+@pytest.mark.parametrize("load", [0.0, 0.4, 1.2, 500.0])
+def test_by_default_idle_cores_are_taken_and_at_least_one(
+    monkeypatch: pytest.MonkeyPatch, load: float
+) -> None:
+    monkeypatch.delenv("AGENTMESH_THREADS", raising=False)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
+    assert thread_count() == max(1, available_cores() - round(load))
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "²"])
+def test_a_variable_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("AGENTMESH_THREADS", text)
+    with pytest.raises(ModelError, match="AGENTMESH_THREADS"):
+        thread_count()
+
+
+def test_no_threads_at_all_are_refused() -> None:
+    with pytest.raises(ModelError, match="at least 1"):
+        thread_count(0)
