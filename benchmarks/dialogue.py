@@ -2,9 +2,10 @@
 
     python benchmarks/dialogue.py [--runs 5] [--json]
 
-Three figures, each a ratio against its limit or peer in the same run; medians, since machines are noisy.
+Four figures, each a ratio against its limit or peer in the same run; medians, since machines are noisy.
 - dialogue_per_model: wall time of a desk dialogue / time its model spent evaluating and decoding (limit: 1.0).
 - append_per_commit: one ledger append / one bare SQLite FULL commit of a row (limit: 1.0).
+- help_per_python: `agentmesh --help` / `python -c pass`, whole processes.
 - decode_per_completion: our streamed greedy decode, tokens/s / llama-cpp-python's create_completion, same prompt.
 """
 
@@ -16,6 +17,7 @@ import os
 import platform
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -100,6 +102,18 @@ def append_times(count: int, work: Path) -> tuple[list[float], list[float]]:
     return ours[1:], theirs[1:]
 
 
+def start_times(runs: int) -> tuple[list[float], list[float]]:
+    """Seconds of `agentmesh --help`, and of an interpreter that does nothing, taken in turn."""
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(runs + 1):
+        for taken, words in ((ours, ["-m", "agentmesh", "--help"]), (theirs, ["-c", "pass"])):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *words], capture_output=True, check=True)
+            taken.append(time.perf_counter() - started)
+    return ours[1:], theirs[1:]
+
+
 async def decode_rates(runs: int) -> tuple[list[float], list[float]]:
     """Tokens per second of our decode and of create_completion, on the same prompt and tokens, taken in turn."""
     from llama_cpp import Llama
@@ -138,11 +152,14 @@ def main() -> int:
         ratios = anyio.run(dialogue_ratio, args.runs, Path(folder))
         ours, bare = append_times(300, Path(folder))
     decode, completion = anyio.run(decode_rates, args.runs)
+    helped, bare_python = start_times(args.runs)
     figures = {
         "dialogue_per_model": round(median(ratios), 2),
         "append_per_commit": round(median(ours) / median(bare), 2),
         "append_ms": round(median(ours) * 1000, 3),
         "commit_ms": round(median(bare) * 1000, 3),
+        "help_per_python": round(median(helped) / median(bare_python), 1),
+        "help_s": round(median(helped), 3),
         "decode_per_completion": round(median(decode) / median(completion), 2),
         "decode_tokens_per_s": round(median(decode), 1),
         "completion_tokens_per_s": round(median(completion), 1),

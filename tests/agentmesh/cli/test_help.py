@@ -3,7 +3,6 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -65,18 +64,6 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr.strip() == "[]"
-
-
-def test_help_answers_at_once() -> None:
-    # The best of five: other work on the machine is not what is measured here.
-    took = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "agentmesh", "--help"], capture_output=True, timeout=60, check=True
-        )
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.5
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
