@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,9 @@ class Constraint:
         self._weights = weights
         self._tools = tools
         self._grammar: Grammar | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")(
+            "replace" if choice == "none" or not tools else "strict"
+        )
         self._written = b""
         self._starts: list[tuple[int, int]] = []
         if choice == "none" or not tools:
@@ -51,7 +55,7 @@ class Constraint:
         token = choose(logits)
         if self._grammar is None:
             token = self._wake(logits, token, choose)
-        elif not self._grammar.allows(token):
+        elif not self._grammar.allows(token) or not self._decodes(token):
             token = self._among_allowed(self._grammar, logits, choose)
         if not self._weights.is_end(token):
             self._accept(token)
@@ -66,6 +70,7 @@ class Constraint:
     def _accept(self, token: int) -> None:
         if self._grammar is not None:
             self._grammar.accept(token)
+            self._decoder.decode(self._weights.piece(token))
         else:
             self._starts.append((token, len(self._written)))
             self._written += self._weights.piece(token)
@@ -80,7 +85,9 @@ class Constraint:
             grammar = self._woken(after, at)
             if grammar is not None:
                 self._grammar = grammar
-                return token if grammar.allows(token) else self._among_allowed(grammar, logits, choose)
+                if grammar.allows(token) and self._decodes(token):
+                    return token
+                return self._among_allowed(grammar, logits, choose)
             logits[token] = float(
                 "-inf"
             )  # the opener in a form that no grammar can follow: say something else
@@ -96,17 +103,33 @@ class Constraint:
         except UnicodeDecodeError:
             return None
         grammar = Grammar(self._weights, call_grammar(self._tools, lead=lead))
+        self._decoder.reset()
         for each, _ in begun:
             if not grammar.allows(each):
                 grammar.close()
                 return None
             grammar.accept(each)
+            self._decoder.decode(self._weights.piece(each))
         return grammar
 
     def _among_allowed(self, grammar: Grammar, logits: Logits, choose: Callable[[Logits], int]) -> int:
         import numpy as np
 
         masked = grammar.mask(logits)
-        if not np.isfinite(masked).any():
-            raise ModelError("decode_failed", "no token of this model can continue a valid tool call")
-        return choose(masked)
+        while np.isfinite(masked).any():
+            token = choose(masked)
+            if self._decodes(token):
+                return token
+            masked[token] = float("-inf")
+        raise ModelError("decode_failed", "no token of this model can continue a valid tool call")
+
+    def _decodes(self, token: int) -> bool:
+        """Whether the text stays UTF-8: llama.cpp's grammars let overlong bytes and half surrogates through."""
+        before = self._decoder.getstate()
+        try:
+            self._decoder.decode(self._weights.piece(token))
+        except UnicodeDecodeError:
+            return False
+        finally:
+            self._decoder.setstate(before)
+        return True

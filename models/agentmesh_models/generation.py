@@ -14,7 +14,7 @@ from agentmesh_models.constraint import Constraint
 from agentmesh_models.errors import ModelError
 from agentmesh_models.speech import Speech
 from agentmesh_models.template import ChatTemplate, segments
-from agentmesh_models.toolformat import CLOSER, OPENER, split_calls
+from agentmesh_models.toolformat import is_complete, split_calls
 
 if TYPE_CHECKING:
     from agentmesh_models.binding import Logits
@@ -145,7 +145,7 @@ class Session:
             shown = speech.add(self._weights.piece(token))
             if shown:
                 emit(TextDelta(text=shown))
-            if speech.opened and CLOSER in speech.text[speech.text.index(OPENER) :]:
+            if speech.opened and is_complete(speech.text):
                 finish = "call"
                 break
             if len(tokens) == request.max_tokens or len(self._held) >= self.info.n_ctx:

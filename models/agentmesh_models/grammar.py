@@ -20,9 +20,13 @@ MAX_DEPTH: Final = 12
 MAX_RULES: Final = 4_000
 MAX_REPEAT: Final = 256
 
-# A string holds no raw control characters and no escaped surrogates: a lone one could not be written as UTF-8.
+# A string holds no raw control characters and no surrogates, which could not be written as UTF-8. The class says what
+# may stand there, not what may not: of an excluding class llama.cpp refuses many a first byte of a longer character.
 _BASE: Final[Mapping[str, str]] = {
-    "char": r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" ([0-9a-cefA-CEF] hex{3} | [dD] [0-7] hex{2}))',
+    "char": (
+        r"[\x20\x21\x23-\x5B\x5D-\x7E\x80-\uD7FF\uE000-\U0010FFFF]"
+        r' | "\\" (["\\/bfnrt] | "u" ([0-9a-cefA-CEF] hex{3} | [dD] [0-7] hex{2}))'
+    ),
     "hex": "[0-9a-fA-F]",
     "string": r'"\"" char* "\""',
     "integer": '"-"? ("0" | [1-9] [0-9]{0,14})',

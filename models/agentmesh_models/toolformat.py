@@ -19,6 +19,7 @@ PREAMBLE: Final = f'{OPENER}\n{{"name": "'
 _DROPPED: Final = frozenset({"title", "$schema", "default", "examples"})
 _KEPT_DEFS: Final = ("$defs", "definitions")
 _LEAD: Final = ("type", "description", "enum")
+_EXACT: Final = frozenset({"enum", "const", "minLength", "pattern", "format", "allOf", "$ref"})
 MAX_DEPTH: Final = 16
 
 
@@ -102,26 +103,43 @@ def tools_text(tools: Sequence[ToolSpec]) -> str:
 def split_calls(text: str, tools: Sequence[ToolSpec] = ()) -> tuple[str, tuple[ToolCall, ...]]:
     """The words of a reply and the calls in it; a call that cannot be read is not among them.
 
-    With a grammar in force every call can be read, unless the reply was cut at its length limit.
+    Marks inside a call's JSON text are text. With a grammar in force every call can be read, unless the reply was
+    cut at its length limit.
     """
-    words, *blocks = text.split(OPENER)
+    words, opened, rest = text.partition(OPENER)
+    if not opened:
+        return text, ()
     by_name = {tool.name: tool for tool in tools}
     calls: list[ToolCall] = []
-    for block in blocks:
-        body, closed, rest = block.partition(CLOSER)
-        call = _read_call(body, by_name)
+    while opened:
+        body, end = _decode(rest)
+        if end < 0:
+            end = rest.find(CLOSER)
+        call = _as_call(body, by_name)
         if call is not None:
             calls.append(call)
-        if closed:
-            words += rest
-    return words.strip() if blocks else words, tuple(calls)
+        between, opened, rest = rest[end + len(CLOSER) :].partition(OPENER) if end >= 0 else ("", "", "")
+        words += between
+    return words.strip(), tuple(calls)
 
 
-def _read_call(body: str, tools: Mapping[str, ToolSpec]) -> ToolCall | None:
+def is_complete(text: str) -> bool:
+    """Whether a reply's last call has just been closed, rather than its closer written inside an argument."""
+    return text.endswith(CLOSER) and _decode(text.partition(OPENER)[2])[1] >= 0
+
+
+def _decode(text: str) -> tuple[object, int]:
+    """The JSON value that `text` begins with and where the closer after it begins; -1 where there is no such."""
+    start = len(text) - len(text.lstrip())
     try:
-        call: object = json.loads(body)
+        value, end = json.JSONDecoder().raw_decode(text, start)
     except (ValueError, RecursionError):
-        return None
+        return None, -1
+    end += len(text[end:]) - len(text[end:].lstrip())
+    return (value, end) if text.startswith(CLOSER, end) else (None, -1)
+
+
+def _as_call(call: object, tools: Mapping[str, ToolSpec]) -> ToolCall | None:
     if not _is_object(call):
         return None
     name, arguments = call.get("name"), call.get("arguments", {})
@@ -132,18 +150,22 @@ def _read_call(body: str, tools: Mapping[str, ToolSpec]) -> ToolCall | None:
 
 
 def trim(arguments: Mapping[str, JsonValue], schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Arguments without the spaces that small models add around text; a value listed in an enum stays as it is."""
+    """Arguments without the spaces that small models add around text; a value that a schema spells stays as it is."""
     raw = schema.get("properties", {})
     properties = raw if _is_object(raw) else {}
     return {key: _trim(value, properties.get(key)) for key, value in arguments.items()}
 
 
 def _trim(value: JsonValue, schema: JsonValue) -> JsonValue:
-    if not isinstance(value, str):
-        return value
-    if _is_object(schema) and ("enum" in schema or "const" in schema):
-        return value
-    return value.strip(" ")
+    return value.strip(" ") if isinstance(value, str) and _is_plain(schema) else value
+
+
+def _is_plain(schema: JsonValue) -> bool:
+    """Whether a text may lose its outer spaces without ceasing to fit."""
+    if not _is_object(schema):
+        return True
+    branches = [*_list(schema.get("anyOf")), *_list(schema.get("oneOf"))]
+    return not schema.keys() & _EXACT and all(_is_plain(each) for each in branches)
 
 
 def dumps(value: JsonValue | Mapping[str, JsonValue]) -> str:
@@ -157,3 +179,7 @@ def _is_object(value: object) -> TypeGuard[Mapping[str, JsonValue]]:
 
 def _is_list(value: object) -> TypeGuard[Sequence[JsonValue]]:
     return isinstance(value, list | tuple)
+
+
+def _list(value: JsonValue) -> Sequence[JsonValue]:
+    return value if _is_list(value) else ()

@@ -82,8 +82,8 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '": "',
         '", "',
     ]
-    tokens = [*byte_chars, *marks, "<|im_start|>", "<|im_end|>"]
-    types = [1] * 256 + [4] * len(marks) + [3, 3]
+    tokens = [*byte_chars, *marks, "ou", "<|im_start|>", "<|im_end|>"]
+    types = [1] * 256 + [4] * len(marks) + [1, 3, 3]
     wide, layers, heads, inner, vocab = 64, 2, 2, 128, len(tokens)
     out = gguf.GGUFWriter(str(path), "llama")
     out.add_name("random")
@@ -100,7 +100,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.add_tokenizer_pre("gpt-2")
     out.add_token_list([each.encode() for each in tokens])
     out.add_token_types(types)
-    out.add_token_merges([])
+    out.add_token_merges(["o u"])
     out.add_bos_token_id(vocab - 2)
     out.add_eos_token_id(vocab - 1)
     out.add_add_bos_token(False)

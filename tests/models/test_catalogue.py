@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from agentmesh_models import ModelError, list_models, open_model
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from agentmesh_models import ModelError, file_digest
 from agentmesh_models.digest import cache_path
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from agentmesh_models import ModelError
 from agentmesh_models.catalogue import nano_path
 from agentmesh_models.gguf import ArrayPlace, read_gguf
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 Make = Callable[..., Path]
 SAME_FOLDER = settings(

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 import pytest
-from agentmesh_models import ModelError, ToolSpec
-from agentmesh_models.grammar import call_grammar, literal, silent_grammar
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from agentmesh_models import ModelError, ToolSpec
+from agentmesh_models.grammar import call_grammar, literal, silent_grammar
 
 
 def grammar_of(**properties: Any) -> str:

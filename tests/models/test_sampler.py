@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+
 from agentmesh_models import ModelError, Sampling
 from agentmesh_models.sampler import check, choose
 

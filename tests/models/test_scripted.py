@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+
 from agentmesh_models import Engine, Message, ModelError, Reply, Request, TextDelta, ToolCall, open_model
 
 

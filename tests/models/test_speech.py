@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from agentmesh_models.speech import Speech
-from agentmesh_models.toolformat import OPENER
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentmesh_models.speech import Speech
+from agentmesh_models.toolformat import OPENER
 
 marks = st.sampled_from(["<", "<tool", "<tool_call", OPENER, "</tool_call>", " ", "\n", "é", "🙂", "word"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from agentmesh_models import Message, ModelError, ToolCall, ToolSpec
 from agentmesh_models.catalogue import nano_path
 from agentmesh_models.gguf import read_gguf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from agentmesh_models import ModelError
 from agentmesh_models.threads import available_cores, thread_count
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from agentmesh_models import ToolCall, ToolSpec, normalise_schema
-from agentmesh_models.toolformat import call_text, detect, split_calls, tools_text
 from hypothesis import given
 from hypothesis import strategies as st
+
+from agentmesh_models import ToolCall, ToolSpec, normalise_schema
+from agentmesh_models.toolformat import call_text, detect, is_complete, split_calls, tools_text
 
 NOW = ToolSpec(
     name="now",
@@ -95,9 +96,15 @@ values = st.recursive(
 @given(name=names, arguments=st.dictionaries(st.text(), values))
 def test_what_is_written_as_a_call_is_read_as_that_call(name: str, arguments: dict[str, object]) -> None:
     call = ToolCall(name=name, arguments=arguments)  # type: ignore[arg-type]
-    if "</tool_call>" in call_text(call)[:-12]:
-        return
     assert split_calls(f"Let me see.\n{call_text(call)}") == ("Let me see.", (call,))
+
+
+def test_marks_inside_an_argument_are_text_and_end_nothing() -> None:
+    call = ToolCall(name="say", arguments={"text": "a<tool_call>b</tool_call>"})
+    written = call_text(call)
+    assert split_calls(written) == ("", (call,))
+    complete = [end for end in range(len(written) + 1) if is_complete(written[:end])]
+    assert complete == [len(written)]
 
 
 def test_stray_spaces_around_text_are_taken_off_but_not_from_listed_values() -> None:

@@ -1,0 +1,196 @@
+"""Whatever the model, a call is valid: noise is made to call tools, and every argument is checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from agentmesh_models import Engine, Message, Reply, Request, Sampling, TextDelta, ToolSpec, open_model
+
+pytest.importorskip("llama_cpp", reason="llama-cpp-python runs the models")
+
+Conforms = Callable[[object, Any, Mapping[str, Any]], bool]
+
+
+def tool(name: str, required: list[str] | None = None, **properties: Any) -> ToolSpec:
+    chosen = list(properties) if required is None else required
+    return ToolSpec(
+        name=name,
+        description=f"Do {name}.",
+        parameters={"type": "object", "properties": properties, "required": chosen},  # type: ignore[dict-item]
+    )
+
+
+TEXT, SHORT = {"type": "string"}, {"type": "string", "minLength": 2, "maxLength": 9}
+TOOLS: dict[str, tuple[ToolSpec, ...]] = {
+    "product": (tool("evaluate", expression=TEXT), tool("now", timezone=TEXT), tool("read_note", title=TEXT)),
+    "numbers": (
+        tool("convert", value={"type": "number"}, count={"type": "integer"}, exact={"type": "boolean"}),
+    ),
+    "listed": (
+        tool("set_mode", mode={"type": "string", "enum": ["eco", 'né"\\\n', "a<b"]}, kind={"const": 7}),
+    ),
+    "optional": (
+        tool("find", ["q"], before=SHORT, q=SHORT, limit={"type": "integer"}, exact={"type": "boolean"}),
+    ),
+    "all_optional": (tool("maybe", [], a=SHORT, b={"type": "null"}, c={"type": "integer"}),),
+    "arrays": (
+        tool("sum", numbers={"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 5}),
+        tool(
+            "tag",
+            tags={"type": "array", "items": SHORT, "maxItems": 3},
+            none={"type": "array", "maxItems": 0},
+        ),
+    ),
+    "nested": (
+        tool(
+            "draw",
+            shape={
+                "type": "object",
+                "properties": {
+                    "points": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {"x": {"type": "number"}, "y": {"type": "number"}},
+                            "required": ["x", "y"],
+                        },
+                        "minItems": 1,
+                        "maxItems": 3,
+                    },
+                    "label": {"anyOf": [SHORT, {"type": "null"}]},
+                },
+                "required": ["points"],
+            },
+        ),
+    ),
+    "unions": (
+        tool("either", a={"oneOf": [{"type": "integer"}, {"enum": ["x"]}]}, b={"type": ["boolean", "null"]}),
+    ),
+    "nothing": (tool("ping"), ToolSpec(name="pong", parameters={})),
+    "references": (
+        ToolSpec(
+            name="grow",
+            parameters={
+                "type": "object",
+                "properties": {"tree": {"$ref": "#/$defs/Tree"}},
+                "required": ["tree"],
+                "$defs": {
+                    "Tree": {
+                        "type": "object",
+                        "properties": {"name": dict(SHORT), "left": {"$ref": "#/$defs/Tree"}},
+                        "required": ["name"],
+                    }
+                },
+            },
+        ),
+    ),
+    "names": (tool('odd "name"\\ é', **{"a b": SHORT, 'q"': {"type": "integer"}}),),
+}
+
+
+@pytest.fixture(scope="module")
+def noise(random_model: Path) -> Iterator[Engine]:
+    engine = open_model(str(random_model), threads=1)
+    yield engine
+    anyio.run(engine.aclose)
+
+
+@pytest.fixture(scope="module")
+def nano() -> Iterator[Engine]:
+    engine = open_model("nano", threads=1)
+    yield engine
+    anyio.run(engine.aclose)
+
+
+async def reply_of(engine: Engine, request: Request) -> Reply:
+    with anyio.fail_after(120):
+        text = ""
+        async for item in engine.generate(request):
+            if isinstance(item, TextDelta):
+                text += item.text
+            else:
+                assert item.text == text
+                return item
+    raise AssertionError("no reply")
+
+
+def request_for(name: str, seed: int, choice: Any = "required") -> Request:
+    return Request(
+        messages=(
+            Message(role="system", content="You are ada. You help."),
+            Message(role="user", content=f"Do {name}."),
+        ),
+        tools=TOOLS[name],
+        tool_choice=choice,
+        max_tokens=700,
+        sampling=Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=seed),
+    )
+
+
+def check(reply: Reply, tools: tuple[ToolSpec, ...], conforms: Conforms) -> int:
+    """Asserts that the reply's calls are valid; returns how many there were."""
+    by_name = {each.name: each for each in tools}
+    for call in reply.calls:
+        schema = by_name[call.name].parameters
+        assert conforms(call.arguments, schema, schema), call
+        json.dumps(call.arguments).encode()
+    if reply.finish == "call":
+        assert reply.calls
+    return len(reply.calls)
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_noise_that_must_call_makes_valid_calls(noise: Engine, conforms: Conforms, name: str) -> None:
+    async def main() -> int:
+        return sum(
+            [
+                check(await reply_of(noise, request_for(name, seed)), TOOLS[name], conforms)
+                for seed in range(8)
+            ]
+        )
+
+    assert anyio.run(main) >= 4  # strings have no end that noise must find: some calls meet the token limit
+
+
+@pytest.mark.parametrize("name", ["product", "numbers", "optional", "nested"])
+def test_the_embedded_model_at_temperature_one_makes_valid_calls(
+    nano: Engine, conforms: Conforms, name: str
+) -> None:
+    async def main() -> int:
+        return sum(
+            [check(await reply_of(nano, request_for(name, seed)), TOOLS[name], conforms) for seed in range(6)]
+        )
+
+    assert anyio.run(main) >= 4
+
+
+def test_noise_that_may_call_wakes_the_grammar_at_any_straddling_token(
+    noise: Engine, conforms: Conforms
+) -> None:
+    async def main() -> tuple[int, int]:
+        calls = words = 0
+        for seed in range(40):
+            reply = await reply_of(noise, request_for("numbers", seed, "auto"))
+            assert "<tool_call>" not in reply.text
+            calls += check(reply, TOOLS["numbers"], conforms)
+            words += bool(reply.text)
+        return calls, words
+
+    calls, words = anyio.run(main)
+    assert calls >= 3 and words >= 3
+
+
+def test_noise_that_may_not_call_does_not(noise: Engine) -> None:
+    async def main() -> None:
+        for seed in range(10):
+            reply = await reply_of(noise, replace(request_for("numbers", seed, "none"), max_tokens=300))
+            assert not reply.calls and reply.finish != "call" and "<tool_call>" not in reply.text
+
+    anyio.run(main)
