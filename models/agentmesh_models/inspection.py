@@ -39,6 +39,15 @@ def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
     architecture = file.text("general.architecture")
     if architecture is None:
         raise ModelError("malformed", "the metadata names no architecture", path=path)
+    parts = file.number("split.count") or 1
+    if parts > 1:
+        raise ModelError(
+            "unsupported",
+            f"one of {parts} parts of a model; join them with llama.cpp's llama-gguf-split --merge and name the result",
+            path=path,
+            expected=1,
+            found=parts,
+        )
     template = file.text(_TEMPLATE)
     if template is None:
         raise ModelError(

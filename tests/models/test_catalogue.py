@@ -58,6 +58,17 @@ def test_a_model_without_a_chat_template_is_told_so(make_gguf: Callable[..., Pat
     assert caught.value.reason == "no_template"
 
 
+def test_one_part_of_a_split_model_is_told_how_to_join_them(make_gguf: Callable[..., Path]) -> None:
+    path = make_gguf()
+    whole = path.read_bytes()
+    old, new = b"\x09\0\0\0\0\0\0\0some.flag\x07\0\0\0\x01", b"\x0b\0\0\0\0\0\0\0split.count\x02\0\0\0\x03\0"
+    assert whole.count(old) == 1
+    path.write_bytes(whole.replace(old, new) + bytes(64))
+    with pytest.raises(ModelError, match="one of 3 parts") as caught:
+        open_model(str(path))
+    assert caught.value.reason == "unsupported"
+
+
 def test_a_context_of_nothing_is_refused() -> None:
     with pytest.raises(ModelError, match="n_ctx must be at least 1"):
         open_model("nano", n_ctx=0)
