@@ -11,11 +11,12 @@ from typing import Any
 
 import anyio
 import pytest
+from mcp import Client
+
 from agentmesh_models import normalise_schema
 from agentmesh_servers.calculator.expression import evaluate
 from agentmesh_servers.errors import ServersError
 from agentmesh_servers.registry import build
-from mcp import Client
 
 RECIPE = Path(__file__).parents[2] / "models" / "nano"
 PHRASES = ["calculator", "problems", "clock", "units", "notes", "peers"]

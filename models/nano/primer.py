@@ -1,0 +1,87 @@
+"""Copying exercises: dense practice in writing again what stands in the prompt, before any tool is learnt."""
+
+from __future__ import annotations
+
+from conversations import Turn
+from phrases_notes import note_text
+from schemas import call_text, dump
+from words import FUNCTION_WORDS, Source, capital, clock_time, code, date, decimal, pseudo, whole, word
+
+
+def _item(s: Source) -> str:
+    makers = (
+        pseudo,
+        word,
+        word,
+        lambda s: capital(pseudo(s)),
+        lambda s: str(whole(s)),
+        decimal,
+        code,
+        date,
+        clock_time,
+    )
+    if s.chance(0.12):
+        return s.any(FUNCTION_WORDS)
+    if s.chance(0.08):
+        return s.any(
+            (
+                "0.333333",
+                "100000",
+                "0.142857",
+                "1000000",
+                "66.666667",
+                "0.001",
+                "1111",
+                str(s.int(10**6, 10**12)),
+            )
+        )
+    return s.any(makers)(s)
+
+
+def text(s: Source, count: int) -> str:
+    """`count` random items with spaces and now and then punctuation."""
+    return " ".join(_item(s) + s.any(("", "", "", "", "", ",", ".", ";", "?")) for _ in range(count))
+
+
+def first_words(s: Source) -> list[Turn]:
+    """The easiest exercise: short rows of words to echo, several in one conversation."""
+    turns: list[Turn] = []
+    for _ in range(s.int(3, 6)):
+        said = " ".join(s.any((pseudo, word, lambda s: capital(pseudo(s))))(s) for _ in range(s.int(1, 6)))
+        turns += [Turn("user", said), Turn("assistant", said, "first")]
+    return turns
+
+
+def primer(s: Source, easy: float = 0.1) -> list[Turn]:
+    """One exercise: an echo, a look-up by key, or a question passed on unchanged; `easy` is the share of easy ones."""
+    if s.chance(easy):
+        return first_words(s)
+    roll = s.random.random()
+    turns: list[Turn] = []
+    if roll < 0.4:
+        for _ in range(s.int(1, 2)):
+            said = text(s, s.int(3, 16)) if s.chance(0.75) else note_text(s)
+            turns += [Turn("user", said), Turn("assistant", said, "echo")]
+    elif roll < 0.7:
+        keys = list(dict.fromkeys(s.any((pseudo, word))(s) for _ in range(s.int(2, 5))))
+        table = {key: text(s, s.int(1, 3)) if s.chance(0.7) else whole(s) for key in keys}
+        joint, between = s.any((": ", " is ", "=", " ")), s.any((", ", "; ", " and ", "\n"))
+        turns.append(Turn("system", between.join(f"{key}{joint}{value}" for key, value in table.items())))
+        for _ in range(s.int(1, 3)):
+            wanted = s.sample(keys, s.int(1, min(3, len(keys))))
+            turns += [
+                Turn("user", " ".join(wanted)),
+                Turn("assistant", dump({k: table[k] for k in wanted}), "lookup"),
+            ]
+    else:
+        names = [pseudo(s) for _ in range(s.int(1, 3))]
+        turns.append(Turn("system", " ".join(f"ask_{name}" for name in names)))
+        for _ in range(2):
+            name, said = s.any(names), text(s, s.int(3, 10))
+            shown = s.any((said, f'"{said}"', f"{said}?")) if len(names) == 1 else f"{name}: {said}"
+            inner = said if len(names) > 1 or shown[0] == '"' else shown
+            turns += [
+                Turn("user", shown),
+                Turn("assistant", call_text(f"ask_{name}", {"question": inner}), "pass"),
+            ]
+    return turns
