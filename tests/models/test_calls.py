@@ -10,8 +10,23 @@ from typing import Any
 
 import anyio
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agentmesh_models import Engine, Message, Reply, Request, Sampling, TextDelta, ToolSpec, open_model
+from agentmesh_models import (
+    Engine,
+    Message,
+    ModelError,
+    Reply,
+    Request,
+    Sampling,
+    TextDelta,
+    ToolSpec,
+    binding,
+    open_model,
+)
+from agentmesh_models.catalogue import nano_path
+from agentmesh_models.grammar import call_grammar
 
 pytest.importorskip("llama_cpp", reason="llama-cpp-python runs the models")
 
@@ -194,3 +209,53 @@ def test_noise_that_may_not_call_does_not(noise: Engine) -> None:
             assert not reply.calls and reply.finish != "call" and "<tool_call>" not in reply.text
 
     anyio.run(main)
+
+
+leaves = st.sampled_from(
+    [{"type": kind} for kind in ("string", "integer", "number", "boolean", "null", "array", "object", "odd")]
+) | st.builds(lambda values: {"enum": values}, st.lists(st.text(max_size=6) | st.integers(), max_size=3))
+schemas = st.recursive(
+    leaves | st.just({"$ref": "#/$defs/a"}) | st.just({"$ref": "#/$defs/b"}) | st.just({}),
+    lambda inner: (
+        st.builds(
+            lambda item, low: {"type": "array", "items": item, "minItems": low}, inner, st.integers(0, 3)
+        )
+        | st.builds(lambda each: {"anyOf": each}, st.lists(inner, max_size=3))
+        | st.builds(lambda each: {"type": "object", "additionalProperties": each}, inner)
+        | st.builds(
+            lambda each, some: {"type": "object", "properties": each, "required": list(each)[:some]},
+            st.dictionaries(st.text(max_size=5), inner, max_size=3),
+            st.integers(0, 3),
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Iterator[binding.Weights]:
+    binding.load()
+    weights = binding.Weights(nano_path(), gpu_layers=0)
+    yield weights
+    weights.close()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.dictionaries(st.text(max_size=5), schemas, max_size=4), schemas, schemas)
+def test_llama_cpp_takes_the_grammar_of_any_schema_or_says_why_not(
+    weights: binding.Weights, properties: dict[str, Any], a: Any, b: Any
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "$defs": {"a": a, "b": b},
+    }
+    text = call_grammar([ToolSpec(name="tool", parameters=schema)])
+    try:
+        grammar = binding.Grammar(weights, text)
+    except ModelError as error:
+        assert error.reason == "bad_request" and "$ref" in json.dumps(schema)  # only circles can be refused
+        return
+    assert not grammar.allows(weights.tokenize("x", special=False)[0])
+    grammar.close()
