@@ -1,7 +1,7 @@
 """llama.cpp through llama-cpp-python's low-level calls: the one module where untyped pointers are handled.
 
-Everything here belongs to the thread that owns the engine. `load` brings the library in once per process, with
-OpenMP's spinning bounded: on a busy machine unbounded spinning costs a factor of ten.
+Everything here belongs to the thread that owns the engine. `load` brings the library in once per process,
+with OpenMP's spinning bounded: on a busy machine unbounded spinning costs a factor of ten.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Aborted(Exception):
 
 
 class _Log:
-    """The last errors that llama.cpp wrote, kept for our own messages instead of standing on standard error."""
+    """The last errors that llama.cpp wrote, kept for our messages instead of standing on standard error."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=12)
@@ -242,7 +242,7 @@ class Context:
         return np.ctypeslib.as_array(row, shape=(self._weights.n_vocab,)).copy()
 
     def forget(self, start: int) -> bool:
-        """Drop the memory from position `start`; False where the model can only forget all, and then it did."""
+        """Drop the memory from position `start`; False where the model can only forget all, and did."""
         import llama_cpp as lib
 
         if start > 0 and lib.llama_memory_seq_rm(self._memory, 0, start, -1):
@@ -289,8 +289,8 @@ class Watch:
 class Grammar:
     """A GBNF grammar at work.
 
-    llama.cpp ends the whole process when a token is accepted that the grammar does not allow: `accept` must only
-    be given tokens for which `allows` is true.
+    llama.cpp ends the whole process when a token is accepted that the grammar does not allow: `accept` must
+    only be given tokens for which `allows` is true.
     """
 
     def __init__(self, weights: Weights, text: str) -> None:

@@ -26,9 +26,9 @@ def open_model(
 ) -> Engine:
     """Open the model that `spec` names: `nano`, a path to a GGUF file, or `scripted:steps.json`.
 
-    Paths are relative to `base`. `n_ctx` is in tokens; without it the engine takes what the model was made for, up
-    to 8192. `threads` defaults to the cores that are idle now. Slow (it reads the whole file once): call it in a
-    thread.
+    Paths are relative to `base`. `n_ctx` is in tokens; without it the engine takes what the model was made
+    for, up to 8192. `threads` defaults to the cores that are idle now. Slow (it reads the whole file once):
+    call it in a thread.
 
     Raises:
         ModelError: no such model, a damaged file, or llama-cpp-python is not installed.
@@ -48,7 +48,8 @@ def model_path(spec: str, *, base: Path | None = None) -> Path:
     """The GGUF file that `spec` names.
 
     Raises:
-        ModelError: reason "not_found", with what is near; "unsupported" for a kind of name that is not known yet.
+        ModelError: reason "not_found", with what is near; "unsupported" for a kind of name that is not known
+        yet.
     """
     if spec == NANO:
         path = nano_path()
@@ -69,7 +70,7 @@ def model_path(spec: str, *, base: Path | None = None) -> Path:
 
 
 def list_models() -> tuple[ModelInfo, ...]:
-    """The models that come with the package: `nano`, where its weights are installed, and the scripted model."""
+    """The models that come with the package: `nano`, where its weights are installed, and `scripted`."""
     scripted = ModelInfo(
         name="scripted",
         path=None,

@@ -89,8 +89,9 @@ class Usage:
 class Profile:
     """What someone with the same model file needs to run this inference again.
 
-    `splits` are the sizes of the pieces in which the prompt's tokens after the reused ones were evaluated: prefill
-    and decode of the same tokens do not agree to the last bit, so how it was split belongs to the record.
+    `splits` are the sizes of the pieces in which the prompt's tokens after the reused ones were evaluated:
+    prefill and decode of the same tokens do not agree to the last bit, so how it was split belongs to the
+    record.
     """
 
     model: str

@@ -23,9 +23,9 @@ class Constraint:
     """Stands between the model's scores and the token chosen.
 
     "auto": free, until the tokens spell the opener of a call; from the token in which the opener begins, the
-    call's grammar holds. A token may straddle the opener's ends: one that goes on in a way the grammar does not
-    know is taken back before anyone sees it. "required": the grammar holds from the first token. "none", or no
-    tools: the opener cannot be written.
+    call's grammar holds. A token may straddle the opener's ends: one that goes on in a way the grammar does
+    not know is taken back before anyone sees it. "required": the grammar holds from the first token. "none",
+    or no tools: the opener cannot be written.
     """
 
     def __init__(self, weights: Weights, *, tools: Sequence[ToolSpec], choice: ToolChoice) -> None:
@@ -95,7 +95,7 @@ class Constraint:
         raise ModelError("decode_failed", "the model writes nothing but broken openers of tool calls")
 
     def _woken(self, after: bytes, at: int) -> Grammar | None:
-        """The grammar, brought to the end of what is written, where the opener begins at byte `at` of `after`."""
+        """The grammar at the end of what is written; the opener begins at byte `at` of `after`."""
         begun = [(each, start) for each, start in self._starts if start + len(self._weights.piece(each)) > at]
         start = begun[0][1] if begun else len(self._written)
         try:
@@ -124,7 +124,7 @@ class Constraint:
         raise ModelError("decode_failed", "no token of this model can continue a valid tool call")
 
     def _decodes(self, token: int) -> bool:
-        """Whether the text stays UTF-8: llama.cpp's grammars let overlong bytes and half surrogates through."""
+        """Whether the text stays UTF-8: llama.cpp's grammars let overlong bytes and surrogates through."""
         before = self._decoder.getstate()
         try:
             self._decoder.decode(self._weights.piece(token))

@@ -1,7 +1,7 @@
 """The SHA-256 of a model file, computed once and remembered.
 
-The memory is a file in the user's cache folder, keyed by real path, size and time of change. It saves seconds, it
-proves nothing: whoever can write there can lie to this user. A damaged memory is forgotten.
+The memory is a file in the user's cache folder, keyed by real path, size and time of change. It saves
+seconds, it proves nothing: whoever can write there can lie to this user. A damaged memory is forgotten.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ ModelErrorReason = Literal[
 class ModelError(Exception):
     """A model could not be opened or could not answer; `reason` says which of the known ways it was.
 
-    `path` is the file at fault where there is one, `expected` and `found` what was compared. For `context_full`
-    they are numbers of tokens: `found` the tokens needed, `expected` the context there is.
+    `path` is the file at fault where there is one, `expected` and `found` what was compared. For
+    `context_full` they are numbers of tokens: `found` the tokens needed, `expected` the context there is.
     """
 
     def __init__(

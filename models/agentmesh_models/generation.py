@@ -1,4 +1,4 @@
-"""One model answering one request at a time: prompt, prefill, tokens, reply. All of it in the owner's thread."""
+"""One model answers one request at a time: prompt, prefill, tokens, reply; all in the owner's thread."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Session:
         self._held: list[int] = []
 
     def answer(self, request: Request, emit: Emit, cancelled: Cancelled) -> Reply:
-        """Answer `request`; `emit` gets the pieces of text. Whatever happens, the next request can be answered.
+        """Answer `request`; `emit` gets the text's pieces. Whatever happens, the next one can be answered.
 
         Raises:
             ModelError: "bad_request", "template", "context_full", "decode_failed", or "cancelled".
@@ -74,7 +74,8 @@ class Session:
         if len(prompt) >= self.info.n_ctx:
             raise ModelError(
                 "context_full",
-                f"the conversation needs {len(prompt) + 1:,} tokens, the model's context has {self.info.n_ctx:,}",
+                f"the conversation needs {len(prompt) + 1:,} tokens, "
+                f"the model's context has {self.info.n_ctx:,}",
                 expected=self.info.n_ctx,
                 found=len(prompt) + 1,
             )

@@ -1,8 +1,8 @@
 """A strict reader of what stands before the weights in a GGUF file.
 
-It runs before llama.cpp sees the file, so that a file that is cut off, that is no GGUF, or that lies about a length
-gets a message that says so. It keeps single values; arrays (vocabularies) are walked over and read again on demand.
-Format: the GGUF page of the ggml documentation, versions 2 and 3, little-endian.
+It runs before llama.cpp sees the file, so that a file that is cut off, that is no GGUF, or that lies about a
+length gets a message that says so. It keeps single values; arrays (vocabularies) are walked over and read
+again on demand. Format: the GGUF page of the ggml documentation, versions 2 and 3, little-endian.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Scalar = int | float | bool | str
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayPlace:
-    """Where an array stands in the file: the type of its elements, how many, and the byte where they begin."""
+    """Where an array stands in the file: its elements' type, how many, and the byte where they begin."""
 
     kind: int
     count: int
@@ -115,7 +115,8 @@ def read_gguf(path: Path) -> GgufFile:
     """Read and check everything before the weights, and that the weights are all there.
 
     Raises:
-        ModelError: "not_found", "unreadable", "not_gguf", "truncated", "malformed" or "unsupported", with the path,
+        ModelError: "not_found", "unreadable", "not_gguf", "truncated", "malformed" or "unsupported", with the
+        path,
             what was expected and what was found.
     """
     with _open(path) as file:
@@ -158,8 +159,8 @@ class _Cursor:
         if count > left:
             self.fail(
                 "truncated",
-                f"the file ends inside {what}: {count:,} bytes expected at byte {self.at:,}, {max(left, 0):,} left "
-                "(download it again?)",
+                f"the file ends inside {what}: {count:,} bytes expected at byte {self.at:,}, "
+                f"{max(left, 0):,} left (download it again?)",
                 expected=count,
                 found=left,
             )
@@ -339,7 +340,8 @@ def _check_data(cursor: _Cursor, tensor: Tensor, start: int) -> None:
     if end > cursor.size:
         cursor.fail(
             "truncated",
-            f"tensor {tensor.name!r} ends at byte {end:,}, the file at byte {cursor.size:,} (download it again?)",
+            f"tensor {tensor.name!r} ends at byte {end:,}, the file at byte {cursor.size:,} "
+            "(download it again?)",
             expected=end,
             found=cursor.size,
         )

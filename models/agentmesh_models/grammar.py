@@ -1,8 +1,8 @@
 """Tool lists as GBNF grammars: what makes an invalid tool call impossible.
 
-A grammar names every tool, and after a name only arguments of that tool's schema can follow: required ones and
-chosen optional ones in the schema's order, typed values, Python's JSON spacing. What the grammar does not know of
-JSON Schema (number ranges, patterns, formats) it lets through as the plain type.
+A grammar names every tool, and after a name only arguments of that tool's schema can follow: required ones
+and chosen optional ones in the schema's order, typed values, Python's JSON spacing. What the grammar does not
+know of JSON Schema (number ranges, patterns, formats) it lets through as the plain type.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ MAX_DEPTH: Final = 12
 MAX_RULES: Final = 4_000
 MAX_REPEAT: Final = 256
 
-# A string holds no raw control characters and no surrogates, which could not be written as UTF-8. The class says what
-# may stand there, not what may not: of an excluding class llama.cpp refuses many a first byte of a longer character.
+# A string holds no raw control characters and no surrogates, which could not be written as UTF-8. The class
+# says what may stand there, not what may not: of an excluding class llama.cpp refuses many a first byte of a
+# longer character.
 _BASE: Final[Mapping[str, str]] = {
     "char": (
         r"[\x20\x21\x23-\x5B\x5D-\x7E\x80-\uD7FF\uE000-\U0010FFFF]"
@@ -67,7 +68,8 @@ def call_grammar(tools: Sequence[ToolSpec], *, lead: str = "") -> str:
 def silent_grammar() -> str:
     """The grammar of any text in which the opener of a tool call never occurs.
 
-    One rule for each number of its characters just seen; works because its first character occurs in it only once.
+    One rule for each number of its characters just seen; works because its first character occurs in it only
+    once.
     """
     first, rest = OPENER[0], OPENER[1:]
     escaped = [_escape_in_class(each) for each in OPENER]
@@ -238,7 +240,7 @@ class _Rules:
         return self._rule(body)
 
     def _members(self, properties: Mapping[str, JsonValue], required: set[str], depth: int) -> str:
-        """Members in order. `first` and `later` are what may follow while nothing, or something, is written."""
+        """Members in order: `first` is what may follow while none is written, `later` when some are."""
         first = later = literal("}")
         for name, schema in reversed(list(properties.items())):
             member = f"{literal(dumps(name) + ': ')} {self._value(schema, depth + 1)}"

@@ -27,10 +27,11 @@ class Inspected:
 
 
 def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
-    """Check the file and say what it is. `n_ctx` asks for a context; it cannot exceed what the model was made for.
+    """Check the file and say what it is. `n_ctx` cannot exceed what the model was made for.
 
     Raises:
-        ModelError: as `read_gguf`; "no_template" for a model without a chat template, "bad_request" for an `n_ctx`
+        ModelError: as `read_gguf`; "no_template" for a model without a chat template, "bad_request" for an
+        `n_ctx`
             that is not positive.
     """
     if n_ctx is not None and n_ctx < 1:
@@ -43,7 +44,8 @@ def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
     if parts > 1:
         raise ModelError(
             "unsupported",
-            f"one of {parts} parts of a model; join them with llama.cpp's llama-gguf-split --merge and name the result",
+            f"one of {parts} parts of a model; join them with llama.cpp's llama-gguf-split --merge "
+            "and name the result",
             path=path,
             expected=1,
             found=parts,
@@ -52,7 +54,8 @@ def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
     if template is None:
         raise ModelError(
             "no_template",
-            f"the file has no {_TEMPLATE}, so nobody can know how to talk to it; use an instruct (chat) model",
+            f"the file has no {_TEMPLATE}, so nobody can know how to talk to it; "
+            "use an instruct (chat) model",
             path=path,
         )
     limit = file.context_length

@@ -1,4 +1,4 @@
-"""The engine: one thread owns llama.cpp, async callers get pieces of text from it and may leave at any time."""
+"""The engine: one thread owns llama.cpp; async callers get pieces of text and may leave at any time."""
 
 from __future__ import annotations
 

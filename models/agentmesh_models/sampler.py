@@ -1,7 +1,8 @@
 """How the next token is chosen: a function of scores, settings, seed and position, and of nothing else.
 
-Gumbel-max: to every token's score is added noise that follows from (seed, position, token id), and the largest sum
-wins. So a token is drawn with its probability, two runs draw the same, and it does not matter what else runs beside.
+Gumbel-max: to every token's score is added noise that follows from (seed, position, token id), and the
+largest sum wins. So a token is drawn with its probability, two runs draw the same, and it does not matter
+what else runs beside.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def check(sampling: Sampling) -> None:
 
 
 def choose(logits: NDArray[np.float32], sampling: Sampling, position: int) -> int:
-    """The token for `position`. Tokens with a score of minus infinity are never chosen; ties go to the lowest id."""
+    """The token for `position`. A score of minus infinity is never chosen; ties go to the lowest id."""
     import numpy as np
 
     if sampling.temperature == 0:
@@ -45,7 +46,7 @@ def choose(logits: NDArray[np.float32], sampling: Sampling, position: int) -> in
 def _candidates(
     logits: NDArray[np.float32], sampling: Sampling
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What is left after top-k, then top-p, then min-p, on the probabilities at temperature 1; in order of score."""
+    """What top-k, then top-p, then min-p leave, on the probabilities at temperature 1; best first."""
     import numpy as np
 
     ids = np.flatnonzero(np.isfinite(logits))

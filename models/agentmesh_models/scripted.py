@@ -88,7 +88,8 @@ class ScriptedModel:
         """Check that the script was played to its end.
 
         Raises:
-            ModelError: reason "script", when steps are left; at the first call only, and not where the script had
+            ModelError: reason "script", when steps are left; at the first call only, and not where the script
+            had
                 failed before: what is left then is a consequence, and would hide the cause.
         """
         if self._closed:

@@ -13,8 +13,9 @@ _WHITE: Final = " \t\r\n"
 class Speech:
     """Takes the reply's bytes and says what may be shown of them.
 
-    With `watch`, nothing is shown that could still become the opener of a call, nor white space that may turn out
-    to stand before one; from the opener on nothing is shown at all. All that was shown, joined, is `words`.
+    With `watch`, nothing is shown that could still become the opener of a call, nor white space that may turn
+    out to stand before one; from the opener on nothing is shown at all. All that was shown, joined, is
+    `words`.
     """
 
     def __init__(self, *, watch: bool) -> None:

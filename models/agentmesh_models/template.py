@@ -1,7 +1,7 @@
 """A model's own chat template: the conversation as the exact text that the model was trained on.
 
-The template comes out of the model file and is not trusted: it is rendered in jinja2's immutable sandbox, with the
-names that Hugging Face gives templates and no others, and its output is bounded.
+The template comes out of the model file and is not trusted: it is rendered in jinja2's immutable sandbox,
+with the names that Hugging Face gives templates and no others, and its output is bounded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ChatTemplate:
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", control: Sequence[str] = ()) -> None:
-        """Raises `ModelError`: "template" for a template that jinja2 cannot compile, "no_backend" without jinja2."""
+        """Raises `ModelError`: "template" where jinja2 cannot compile it, "no_backend" without jinja2."""
         self.source = source
         self.format: ToolFormat = detect(source)
         self.digest = hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()

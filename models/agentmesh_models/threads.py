@@ -10,7 +10,8 @@ from agentmesh_models.errors import ModelError
 def thread_count(asked: int | None = None) -> int:
     """`asked`, else `AGENTMESH_THREADS`, else the cores that are idle now; at least 1.
 
-    More threads than idle cores make llama.cpp slower by a factor of ten and more: its threads wait for one another.
+    More threads than idle cores make llama.cpp slower by a factor of ten and more: its threads wait for one
+    another.
 
     Raises:
         ModelError: reason "bad_request" when the number asked for, or the variable, is not a positive number.

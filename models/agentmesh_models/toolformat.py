@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeGuard
 from agentmesh_models.chat import JsonValue, ToolCall, ToolSpec
 
 ToolFormat = Literal["hermes", "generic"]
-"""`hermes`: the template itself writes the tools. `generic`: it cannot, so they are put into the system message."""
+"""`hermes`: the template writes the tools. `generic`: it cannot, they go into the system message."""
 
 OPENER: Final = "<tool_call>"
 CLOSER: Final = "</tool_call>"
@@ -31,8 +31,9 @@ def detect(template: str) -> ToolFormat:
 def normalise_schema(schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The schema of a tool's arguments in the one form that models are shown.
 
-    Top level: exactly `type`, `properties`, `required`, then shared definitions if there are any. Each property:
-    `type`, `description`, `enum` first, other keywords after. Titles, defaults and dialect marks are dropped.
+    Top level: exactly `type`, `properties`, `required`, then shared definitions if there are any. Each
+    property: `type`, `description`, `enum` first, other keywords after. Titles, defaults and dialect marks
+    are dropped.
     """
     raw = schema.get("properties", {})
     properties = raw if _is_object(raw) else {}
@@ -103,8 +104,8 @@ def tools_text(tools: Sequence[ToolSpec]) -> str:
 def split_calls(text: str, tools: Sequence[ToolSpec] = ()) -> tuple[str, tuple[ToolCall, ...]]:
     """The words of a reply and the calls in it; a call that cannot be read is not among them.
 
-    Marks inside a call's JSON text are text. With a grammar in force every call can be read, unless the reply was
-    cut at its length limit.
+    Marks inside a call's JSON text are text. With a grammar in force every call can be read, unless the reply
+    was cut at its length limit.
     """
     words, opened, rest = text.partition(OPENER)
     if not opened:
@@ -129,7 +130,7 @@ def is_complete(text: str) -> bool:
 
 
 def _decode(text: str) -> tuple[object, int]:
-    """The JSON value that `text` begins with and where the closer after it begins; -1 where there is no such."""
+    """The JSON value that `text` begins with, and where the closer after it begins; -1 for none."""
     start = len(text) - len(text.lstrip())
     try:
         value, end = json.JSONDecoder().raw_decode(text, start)
@@ -150,7 +151,7 @@ def _as_call(call: object, tools: Mapping[str, ToolSpec]) -> ToolCall | None:
 
 
 def trim(arguments: Mapping[str, JsonValue], schema: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Arguments without the spaces that small models add around text; a value that a schema spells stays as it is."""
+    """Arguments without the spaces that small models add around text; spelled-out values stay as they are."""
     raw = schema.get("properties", {})
     properties = raw if _is_object(raw) else {}
     return {key: _trim(value, properties.get(key)) for key, value in arguments.items()}
@@ -169,7 +170,7 @@ def _is_plain(schema: JsonValue) -> bool:
 
 
 def dumps(value: JsonValue | Mapping[str, JsonValue]) -> str:
-    """JSON in the one spelling that templates and models know: Python's separators, no escapes above ASCII."""
+    """JSON as templates and models know it: Python's separators, no escapes above ASCII."""
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""What the models' tests share: small model files made on the spot, and a checker of arguments against schemas."""
+"""What the models' tests share: small model files made on the spot, and a checker of arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 CHATML = (
     "{%- if tools %}{{- '<|im_start|>system\\n# Tools\\n<tools>\\n' }}"
-    "{%- for tool in tools %}{{- tool | tojson }}\n{% endfor %}{{- '</tools>\\nUse <tool_call>.<|im_end|>\\n' }}{%- endif %}"
-    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{%- endfor %}"
+    "{%- for tool in tools %}{{- tool | tojson }}\n{% endfor %}"
+    "{{- '</tools>\\nUse <tool_call>.<|im_end|>\\n' }}{%- endif %}"
+    "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 
@@ -67,7 +69,7 @@ def make_gguf(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with random weights: at temperature 1 it writes noise, and its tokens straddle every mark there is."""
+    """Random weights: at temperature 1 it writes noise, and its tokens straddle every mark there is."""
     gguf = pytest.importorskip("gguf", reason="gguf writes the random-weight model")
     np = pytest.importorskip("numpy", reason="numpy makes the random weights")
     path = tmp_path_factory.mktemp("random") / "random.gguf"
@@ -165,7 +167,8 @@ def _is(value: object, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
     types: dict[str, Any] = {
-        "string": str, "integer": int, "number": (int, float), "null": type(None), "array": list, "object": dict,
+        "string": str, "integer": int, "number": (int, float),
+        "null": type(None), "array": list, "object": dict,
     }  # fmt: skip
     return kind in types and isinstance(value, types[kind])
 

@@ -83,7 +83,8 @@ def run(code: str) -> str:
 
 def test_importing_the_package_brings_in_neither_llama_cpp_nor_jinja2() -> None:
     heavy = "('llama_cpp', 'jinja2', 'numpy', 'anyio')"
-    code = f"import sys, agentmesh_models; agentmesh_models.list_models(); print([m for m in {heavy} if m in sys.modules])"
+    code = "import sys, agentmesh_models; agentmesh_models.list_models(); "
+    code += f"print([m for m in {heavy} if m in sys.modules])"
     assert run(code) == "[]"
 
 

@@ -1,4 +1,4 @@
-"""The engine on the embedded model: streams, repeats itself, reuses, stops when told to, and survives every error."""
+"""The engine: it streams, repeats itself, reuses, stops when told to, and survives every error."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ NOW = ToolSpec(
     },
 )
 CONTROL = ("<|im_start|>", "<|im_end|>")
-PLAIN = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+PLAIN = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
 
 
 def nano_template() -> ChatTemplate:
@@ -114,7 +117,7 @@ def test_special_tokens_loop_controls_and_the_clock_are_there() -> None:
         "{{ messages[0].missing.deeper }}",
         "{{ 1 / 0 }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{% for a in range(99999) %}{% for b in range(99999) %}{{ messages[0].content * 99 }}{% endfor %}{% endfor %}",
+        "{% for a in range(99999) %}{% for b in range(999) %}{{ 'x' * 99 }}{% endfor %}{% endfor %}",
         "{{ messages.append(1) }}",
     ],
 )
