@@ -56,9 +56,8 @@ class _Log:
 
 
 _log: Final = _Log()
-_kept: Final[
-    list[object]
-] = []  # llama.cpp calls the log function as long as it lives: it must not be collected
+# llama.cpp calls the log function as long as it lives: it must not be collected.
+_kept: Final[list[object]] = []
 
 
 @cache
