@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from conversations import Turn
+from phrases_calculator import symbolic
 from phrases_notes import note_text
 from schemas import call_text, dump
 from words import FUNCTION_WORDS, Source, capital, clock_time, code, date, decimal, pseudo, whole, word
@@ -52,10 +53,22 @@ def first_words(s: Source) -> list[Turn]:
     return turns
 
 
+def figures(s: Source) -> list[Turn]:
+    """Numbers, sums, times and codes to echo: digits are single tokens and the easiest to lose one's place in."""
+    turns: list[Turn] = []
+    makers = (symbolic, symbolic, lambda s: str(whole(s)), decimal, clock_time, date, code)
+    for _ in range(s.int(3, 6)):
+        said = s.any((" ", ", ", " and ")).join(s.any(makers)(s) for _ in range(s.any((1, 1, 2, 3))))
+        turns += [Turn("user", said), Turn("assistant", said, "figures")]
+    return turns
+
+
 def primer(s: Source, easy: float = 0.1) -> list[Turn]:
     """One exercise: an echo, a look-up by key, or a question passed on unchanged; `easy` is the share of easy ones."""
     if s.chance(easy):
         return first_words(s)
+    if s.chance(0.3):
+        return figures(s)
     roll = s.random.random()
     turns: list[Turn] = []
     if roll < 0.4:
