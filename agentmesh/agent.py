@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from agentmesh.errors import RunError
-from agentmesh.events import Draft, Listener, MessageAdded, ToolCallAdded, ToolResultAdded, TurnStarted
+from agentmesh.events import (
+    Draft,
+    Listener,
+    MessageAdded,
+    Notice,
+    ToolCallAdded,
+    ToolResultAdded,
+    TurnStarted,
+)
 from agentmesh.limits import Budget, LimitReached
 from agentmesh.mesh import AgentSpec
 from agentmesh.prompt import Said
@@ -91,6 +100,8 @@ async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
                     f"{agent.name} checks others but called no tool",
                     hint=f"give agents.{agent.name} a tool in the mesh file",
                 )
+            if reply.finish == "length":
+                floor.listen(Notice(text=_cut(turn, reply)))
             return await _say(turn, reply.text.strip(), _speed(reply), {"finish": reply.finish})
         turn.messages.append(Message(role="assistant", content=reply.text, calls=reply.calls))
         for number, call in enumerate(reply.calls):
@@ -113,11 +124,13 @@ async def _generate(turn: _Turn, *, must_call: bool) -> Reply:
     )
     reply: Reply | None = None
     try:
-        async for piece in agent.engine.generate(request):
-            if isinstance(piece, TextDelta):
-                turn.floor.listen(Draft(agent=agent.name, text=piece.text))
-            else:
-                reply = piece
+        # Closed at once, so that the model stands still before anyone else uses it, whoever raises here.
+        async with aclosing(agent.engine.generate(request)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, TextDelta):
+                    turn.floor.listen(Draft(agent=agent.name, text=piece.text))
+                else:
+                    reply = piece
     except ModelError as error:
         if error.reason == "context_full":
             budget.reached = LimitReached("limit_context", f"{agent.name}: {error}")
@@ -197,6 +210,14 @@ async def _say(turn: _Turn, text: str, speed: tuple[int, float], facts: Mapping[
         )
     )
     return Said(index=receipt.index, leaf_hash=receipt.leaf_hash, agent=agent.name, text=text)
+
+
+def _cut(turn: _Turn, reply: Reply) -> str:
+    name, made = turn.agent.name, reply.usage.output_tokens
+    what = "reply" if reply.text.strip() else "tool call"
+    return (
+        f"{name}'s {what} was cut after {made} tokens; agents.{name}.max_tokens in the mesh file allows more"
+    )
 
 
 def _seed(turn: _Turn) -> int:

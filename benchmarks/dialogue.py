@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from statistics import median
 
@@ -45,7 +45,7 @@ class Timed:
         self._engine = engine
         self.info = engine.info
 
-    async def generate(self, request: Request) -> AsyncIterator[TextDelta | Reply]:
+    async def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
         async for piece in self._engine.generate(request):
             if isinstance(piece, Reply):
                 Timed.seconds += piece.usage.prefill_seconds + piece.usage.decode_seconds

@@ -65,6 +65,7 @@ _MODEL_USAGE: Final = frozenset(
         "no_template",
         "template",
         "no_backend",
+        "load_failed",
     }
 )
 _LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "permissions"})

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agentmesh.agent import Agent, Asked, Floor, take_turn
+from agentmesh.errors import RunError
 from agentmesh.mesh import Mesh
 from agentmesh.prompt import Said, fill, messages_for
 from agentmesh.recorder import HOST
@@ -54,7 +55,11 @@ class Stage:
         return said
 
     async def answer_peer(self, caller: str, name: str, question: str) -> str:
-        """`caller` asks its peer `name`; the peer answers that question alone, as a tool would."""
+        """`caller` asks its peer `name`; the peer answers that question alone, as a tool would.
+
+        Raises:
+            RunError: the peer's reply was empty; the MCP server makes it an error that the caller's model reads.
+        """
         agent = self.cast[name]
         call = self.floor.open_calls[caller]
         said = await take_turn(
@@ -72,6 +77,10 @@ class Stage:
             ),
             self.floor,
         )
+        if not said.text:
+            raise RunError(
+                "empty_reply", f"{name} gave no answer", hint="ask another way, or go on without it"
+            )
         return said.text
 
     def _template(self, agent: Agent, *, first: bool) -> str:

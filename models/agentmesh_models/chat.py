@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -149,7 +149,7 @@ class Engine(Protocol):
         """What model it is."""
         ...
 
-    def generate(self, request: Request) -> AsyncIterator[TextDelta | Reply]:
+    def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
         """Answer `request`: pieces of text as they come, and last the whole `Reply`.
 
         Cancelling the task that iterates, or closing the iterator, stops the model within one token.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from pathlib import Path
 from queue import SimpleQueue
@@ -75,7 +75,7 @@ class LlamaEngine:
         self._thread.start()
         self.info = loaded.result()
 
-    async def generate(self, request: Request) -> AsyncIterator[TextDelta | Reply]:
+    async def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
         """Answer `request`: pieces of text as they come, and last the whole reply; see `Engine`."""
         if self._closed:
             raise ModelError("closed", "the engine is closed")

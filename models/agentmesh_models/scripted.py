@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeGuard
@@ -63,7 +63,7 @@ class ScriptedModel:
             template_digest=hashlib.sha256(b"").hexdigest(),
         )
 
-    async def generate(self, request: Request) -> AsyncIterator[TextDelta | Reply]:
+    async def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
         """Yield the next step: its text word by word, then the reply.
 
         Raises:

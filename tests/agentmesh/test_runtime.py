@@ -258,3 +258,68 @@ async def test_a_live_mesh_holds_several_dialogues_side_by_side(tmp_path: Path) 
             tasks.start_soon(ask, "ben")
     assert answers == {"ada": "from ada", "ben": "from ben"}
     assert verify_ledger(tmp_path / ".agentmesh" / "ledger.db").entries >= 10
+
+
+async def test_a_peer_that_says_nothing_is_an_error_its_caller_reads(tmp_path: Path) -> None:
+    steps = [
+        {"call": {"name": "ask_math", "arguments": {"question": "?"}}},
+        {"say": " "},
+        {"say": "Math gave no answer.", "expect": "math gave no answer"},
+    ]
+    mesh = load_mesh(write_mesh(tmp_path, TOOLS.format(limits=""), steps))
+    events: list[Event] = []
+    ended = await run_dialogue(mesh, "Go.", listen=events.append)
+    assert (ended.reason, ended.answer) == ("done", "Math gave no answer.")
+    (result,) = [e for e in events if isinstance(e, ToolResultAdded)]
+    assert result.is_error
+
+
+async def test_a_failing_listener_closes_the_dialogue_as_failed(tmp_path: Path) -> None:
+    mesh = load_mesh(write_mesh(tmp_path, CHAIN, [{"say": "one"}, {"say": "two"}]))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, MessageAdded) and event.kind == "say":
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await run_dialogue(mesh, "Go.", listen=listen)
+    with Ledger.open(mesh.ledger_path, read_only=True) as log:
+        (dialogue,) = log.dialogues()
+    assert dialogue.closed == "failed"
+
+
+async def test_a_checker_compares_answers_in_code(tmp_path: Path) -> None:
+    text = """
+[mesh]
+name = "opinions"
+[dialogue]
+pattern = "round_robin"
+order = ["ada", "ben", "checker"]
+[agents.ada]
+model = "scripted:steps.json"
+role = "You answer."
+context = "task"
+[agents.ben]
+model = "scripted:steps.json"
+role = "You answer."
+context = "task"
+[agents.checker]
+model = "scripted:steps.json"
+role = "You check."
+tools = ["calculator"]
+checks = ["ada", "ben"]
+context = "task"
+[servers.calculator]
+builtin = "calculator"
+"""
+    steps = [
+        {"say": "It is 391."},
+        {"say": "It is 401."},
+        {"call": {"name": "evaluate", "arguments": {"expression": "17 * 23"}}, "expect": "What is 17 * 23?"},
+    ]
+    mesh = load_mesh(write_mesh(tmp_path, text, steps))
+    ended = await run_dialogue(mesh, "What is 17 * 23?", listen=lambda event: None)
+    assert ended.answer == "evaluate says 391: ada agrees; ben disagrees (says 401)."
+    with Ledger.open(mesh.ledger_path, read_only=True) as log:
+        said = [r.message for r in log.read(dialogue=ended.dialogue) if r.message.kind == "say"]
+    assert said[-1].facts["verdicts"] == {"ada": "agree", "ben": "disagree"}

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from agentmesh.mesh import AgentSpec, DialogueSpec, Limits, ModelSpec, ServerSpec, load_mesh
 
 
