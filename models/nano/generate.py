@@ -55,7 +55,7 @@ ASK: dict[str, Callable[[Source], tuple[str, dict[str, object]]]] = {
     "read_note": phrases_notes.read,
 }
 WEIGHTS = (
-    ["evaluate"] * 12
+    ["evaluate"] * 9
     + ["convert"] * 4
     + ["now"] * 3
     + ["convert_time"] * 4
@@ -182,7 +182,7 @@ class Builder:
         text = decorated(self.s, question)
         if len(self.turns) == 1 and self.s.chance(0.04):
             speaker = self.s.any(
-                (self.s.any(phrases_peers.NEUTRAL), pseudo(self.s), self.s.pick(NAMES).lower())
+                (self.s.any(phrases_peers.NEUTRAL), pseudo(self.s), self.s.word(NAMES).lower())
             )
             text += f"\n{speaker}: {peer_reply(self.s, self.s.any(list(TOOLS_OF)))[0]}"
         self.turns.append(Turn("user", text))
@@ -338,11 +338,11 @@ def product(s: Source) -> list[Turn]:
     picks = [name for name in WEIGHTS if name in offered]
     for index in range(s.any((1, 1, 1, 2, 2, 3))):
         extra = s.random.random()
-        if extra < 0.14:
+        if extra < 0.18:
             talk.refuse(offered)
-        elif extra < 0.17:
+        elif extra < 0.2:
             talk.small_talk()
-        elif extra < 0.18 and index:
+        elif extra < 0.21 and index:
             talk.say(
                 s.any(("Go on.", f"{s.any(phrases_peers.NEUTRAL)}: {peer_reply(s, 'calc')[0]}")),
                 NOTHING,
@@ -441,7 +441,7 @@ def conversation(s: Source, copying: float = 0.08, easy: float = 0.1) -> list[Tu
     if s.chance(copying):
         return primer(s, easy)
     roll = s.random.random()
-    if roll < 0.60:
+    if roll < 0.63:
         return product(s)
     if roll < 0.72:
         return sums(s)

@@ -31,7 +31,7 @@ def _value(s: Source, name: str) -> object:
 
 def make_tool(s: Source) -> tuple[Schema, str, list[str]]:
     """An invented tool: its schema, what it does in words, its parameters."""
-    verb, item = s.pick(VERBS), s.pick(OBJECTS) if s.chance(0.85) else pseudo(s, 2)
+    verb, item = s.word(VERBS), s.word(OBJECTS) if s.chance(0.85) else pseudo(s, 2)
     names = s.sample(TEXT, 1) if s.chance(0.6) else [s.any(TEXT), s.any(NUMBER)]
     described = {
         name: ("number" if name in NUMBER else "string", s.any(("The {}", "{} of the {o}", "Which {}")).format(capital(name) if s.chance(0.2) else name, o=item))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from words import NAMES, Source, capital, city, lines, person, pseudo, title, word
+from words import NAMES, Source, capital, city, is_held, lines, person, pseudo, title, word
 
 ROLE_NAMES = {
     "calc": "math calc calculator maths numbers sums arithmetic abacus adder counter figures".split(),
@@ -35,13 +35,40 @@ def agent_name(s: Source, domain: str) -> str:
     if roll < 0.6:
         return s.any(NEUTRAL)
     if roll < 0.75:
-        return s.pick(NAMES).lower()
+        return s.word(NAMES).lower()
     return pseudo(s, s.any((1, 2, 2)))
+
+
+VERBS = {
+    "calc": "calculates|computes|works out|evaluates|does|solves|handles|answers|knows|takes care of|understands",
+    "units": "converts|changes|translates|handles|knows|understands|takes care of|works out",
+    "clock": "tells|knows|gives|looks up|checks|handles|reports|finds",
+    "notes": "searches|reads|finds|keeps|opens|looks through|knows|looks after|searches and reads|finds and reads|has",
+}
+OBJECTS = {
+    "calc": "sums|arithmetic|expressions|numbers|percentages|calculations|maths|maths problems|word problems|totals|"
+    "additions and multiplications|math|the figures|math questions|the sums|prices and totals",
+    "units": "units|measurements|units of measure|lengths and weights|temperatures|distances|metric and imperial units|"
+    "miles and kilometers|weights|volumes|speeds|feet and meters|pounds and kilograms|values between units",
+    "clock": "the time|the date|the time in any city|local times|the time around the world|times between cities|"
+    "time zones|the time anywhere|times|the date and time|dates and times|world clocks|the hour in every city",
+    "notes": "the notes|my notes|notes|the notebook|written notes|the user's notes|personal notes|what was noted|"
+    "our notes|the folder of notes|notes by title|the note collection",
+}
+
+
+def composed(s: Source, domain: str) -> str:
+    """What a peer does, put together from a verb and what it does it with."""
+    for _ in range(200):
+        text = f"{s.any(VERBS[domain].split('|'))} {s.any(OBJECTS[domain].split('|'))}"
+        if is_held(text) == s.held:
+            break
+    return text
 
 
 def doing(s: Source, domain: str) -> str:
     """What a peer of this domain does, in the third person."""
-    return s.pick(_DOING[domain])
+    return s.pick(_DOING[domain]) if s.chance(0.5) or domain == "other" else composed(s, domain)
 
 
 def about(s: Source, name: str, domains: list[str]) -> str:

@@ -10,13 +10,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-HELD_SHARE = 4
-"""One in this many phrases, words and numbers is held out of training."""
+HELD_PHRASES = 4
+HELD_WORDS = 16
+"""One in this many phrases, and one in this many words, names, places and longer numbers, is kept from training."""
 
 
-def is_held(text: str) -> bool:
+def is_held(text: str, share: int = HELD_PHRASES) -> bool:
     """Whether `text` is held out: fixed by its bytes alone, so adding texts never moves one across."""
-    return zlib.crc32(text.encode()) % HELD_SHARE == 0
+    return zlib.crc32(text.encode()) % share == 0
 
 
 def lines(name: str) -> list[str]:
@@ -45,10 +46,17 @@ class Source:
         return items[int(self.random.random() * len(items))]
 
     def pick(self, items: Sequence[str]) -> str:
-        """One of `items` from the side this source keeps to."""
-        for _ in range(200):
+        """One of the phrases `items` from the side this source keeps to."""
+        return self._kept(items, HELD_PHRASES)
+
+    def word(self, items: Sequence[str]) -> str:
+        """One of the words `items` from the side this source keeps to."""
+        return self._kept(items, HELD_WORDS)
+
+    def _kept(self, items: Sequence[str], share: int) -> str:
+        for _ in range(500):
             item = self.any(items)
-            if is_held(item) == self.held:
+            if is_held(item, share) == self.held:
                 return item
         return self.any(items)
 
@@ -101,7 +109,25 @@ yoga running swimming chess guitar piano violin knitting pottery gardening campi
 vet vaccine medicine allergy diet sleep exercise goals habits journal diary dream quote poem song playlist podcast film
 series game puzzle gift present list reading packing moving cleaning repair server backup router network login account
 release bug roadmap sprint retro standup agenda minutes decision risk deadline strategy marketing sales finance legal
-board investor pitch logo website newsletter survey feedback""".split()
+board investor pitch logo website newsletter survey feedback
+airport station platform luggage suitcase backpack tent blanket pillow mattress curtain carpet sofa table chair desk lamp
+candle vase picture frame album camera lens tripod battery cable adapter router modem keyboard mouse monitor speaker
+headphones microphone guitar drum trumpet flute orchestra choir theatre ticket stage actor director script novel author
+chapter poem editor publisher newspaper magazine article headline interview radio television channel season episode
+football tennis hockey cricket golf rugby cycling marathon medal trophy coach stadium league referee whistle goal penalty
+doctor nurse hospital clinic pharmacy prescription vitamin bandage surgery therapy patient symptom fever cough headache
+flour yeast dough oven pan kettle toaster blender fridge freezer spoon fork knife bowl plate glass mug napkin apron
+strawberry raspberry blueberry cherry plum pear peach apricot melon grape fig olive spinach lettuce cabbage carrot pepper
+cucumber mushroom bean lentil pea corn oats cereal yoghurt cream chocolate biscuit cookie pudding jam vinegar mustard
+spider ant bee butterfly frog snake turtle lizard mouse rabbit squirrel deer goat sheep cow pig duck goose owl pigeon
+mountain valley lake ocean island beach desert jungle cave waterfall glacier volcano meadow farm barn tractor harvest
+teacher student classroom lesson grade diploma university college professor science physics chemistry biology history
+geography algebra geometry grammar spelling French Spanish German Latin painting sculpture gallery exhibition
+mayor council election vote tax law court judge lawyer contract witness police fire ambulance rescue volunteer charity
+christmas easter halloween anniversary graduation retirement reunion picnic barbecue parade fireworks costume balloon
+january february friday monday tuesday sunday weekend evening tomorrow yesterday deadline calendar appointment schedule
+engineer carpenter electrician painter mechanic chef waiter pilot driver farmer florist hairdresser babysitter tutor
+screw nail bolt wrench saw drill ladder bucket rope tape glue brush broom vacuum detergent laundry iron shower towel soap""".split()
 FUNCTION_WORDS = "the of and for with in on at to from a my about by".split()
 THINGS = """apples books coins pens cards stamps eggs cookies oranges marbles tickets chairs boxes bottles stickers toys
 shirts cups plates flowers pencils candles bananas cupcakes sandwiches balloons bricks tiles buttons keys lamps photos
@@ -116,6 +142,7 @@ SMALL_NUMBERS = {
     "sixty": 60, "a hundred": 100, "fifteen": 15, "twenty": 20, "thirty": 30, "fifty": 50,
 }  # fmt: skip
 
+_KNOWN = [*WORDS, *THINGS, *NAMES, *(name for name in CITIES if name.isalpha())]
 _ONSETS = (
     "b c d f g h j k l m n p r s t v w z br cr dr fr gr pr tr st sp sk sl pl bl kl gl fl sh ch th qu".split()
 )
@@ -134,14 +161,23 @@ def pseudo(s: Source, syllables: int | None = None) -> str:
     return "".join(s.any(_ONSETS) + s.any(_VOWELS) + s.any(_CODAS) for _ in range(count))
 
 
+def splice(s: Source) -> str:
+    """An unknown word that looks like one: the beginning of one word and the end of another."""
+    first, second = s.any(_KNOWN), s.any(_KNOWN)
+    return (first[: s.int(2, max(2, len(first) - 1))] + second[s.int(1, max(1, len(second) - 3)) :]).lower()
+
+
 def word(s: Source) -> str:
     """A common word, or now and then a word nobody has seen."""
-    return s.pick(WORDS) if s.chance(0.72) else pseudo(s)
+    roll = s.random.random()
+    if roll < 0.72:
+        return s.word(WORDS)
+    return splice(s) if roll < 0.82 else pseudo(s)
 
 
 def person(s: Source) -> str:
     """A first name, sometimes with a surname."""
-    first = s.pick(NAMES) if s.chance(0.65) else capital(pseudo(s))
+    first = s.word(NAMES) if s.chance(0.65) else capital(pseudo(s))
     return first if s.chance(0.75) else f"{first} {capital(pseudo(s))}"
 
 
@@ -149,9 +185,9 @@ def city(s: Source) -> str:
     """A place: mostly a real city, else an invented name."""
     roll = s.random.random()
     if roll < 0.68:
-        return s.pick(CITIES)
+        return s.word(CITIES)
     if roll < 0.88:
-        return capital(pseudo(s))
+        return capital(pseudo(s) if s.chance(0.6) else splice(s))
     return s.any(("New ", "San ", "Port ", "Saint ", "Los ", "El ", "Fort ", "Lake ")) + capital(pseudo(s))
 
 
@@ -159,7 +195,7 @@ def place(s: Source) -> str:
     """What somebody types for a time zone: a city, in any case of letters, or an IANA name."""
     roll = s.random.random()
     if roll < 0.14:
-        return s.pick(ZONES)
+        return s.word(ZONES)
     if roll < 0.17:
         return f"{s.any(('Europe', 'Asia', 'America', 'Africa'))}/{capital(pseudo(s))}"
     name = city(s)
@@ -168,14 +204,16 @@ def place(s: Source) -> str:
 
 def whole(s: Source) -> int:
     """A whole number of one to six digits, small ones oftener."""
-    for _ in range(50):
-        low, high = s.any(((0, 9), (10, 99), (10, 99), (100, 999), (100, 999), (1000, 9999), (10000, 999999)))
+    for _ in range(200):
+        low, high = s.any(
+            ((0, 9), (10, 99), (10, 99), (10, 99), (100, 999), (100, 999), (1000, 9999), (10000, 999999))
+        )
         value = s.int(low, high)
         if s.chance(0.1):
             value = (
                 int(s.any("123456789") * s.int(1, 5)) if s.chance(0.5) else s.int(1, 20) * 10 ** s.int(1, 4)
             )
-        if value < 10 or is_held(str(value)) == s.held:
+        if value < 100 or is_held(str(value), HELD_WORDS) == s.held:
             return value
     return s.int(2, 9)
 

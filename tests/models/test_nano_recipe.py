@@ -48,17 +48,18 @@ def test_no_held_out_phrase_or_word_is_ever_picked_for_training(
     recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words: ModuleType = recipe("words")
-    picked: list[str] = []
-    original = words.Source.pick
+    picked: list[tuple[str, int]] = []
+    original = words.Source._kept
 
-    def spy(self: Any, items: Any) -> str:
-        picked.append(original(self, items))
-        return picked[-1]
+    def spy(self: Any, items: Any, share: int) -> str:
+        picked.append((original(self, items, share), share))
+        return picked[-1][0]
 
-    monkeypatch.setattr(words.Source, "pick", spy)
+    monkeypatch.setattr(words.Source, "_kept", spy)
     conversations(recipe, 11, 3_000)
     assert len(picked) > 10_000
-    assert [text for text in picked if words.is_held(text)] == []
+    assert {share for _, share in picked} == {words.HELD_PHRASES, words.HELD_WORDS}
+    assert [text for text, share in picked if words.is_held(text, share)] == []
 
 
 @pytest.mark.parametrize("name", PHRASES)
