@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from agentmesh.errors import MeshFileError
 from agentmesh.mesh import load_mesh
 
