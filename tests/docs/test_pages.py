@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
 import tomllib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import anyio
 import pytest
 
 from agentmesh.mesh import AgentSpec, DialogueSpec, Limits, ModelSpec, ServerSpec, load_mesh
+from agentmesh_ledger import Verified
 
 
 @pytest.fixture
@@ -56,3 +60,30 @@ def test_every_link_of_the_pages_leads_to_a_file(root: Path) -> None:
         if "://" not in link and not (page.parent / link).exists()
     ]
     assert broken == []
+
+
+def python_of(page: Path) -> str:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert blocks
+    return "\n".join(blocks)
+
+
+@pytest.mark.parametrize("room", ["ledger", "servers"])
+def test_the_code_in_a_rooms_readme_runs(
+    root: Path, room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(python_of(root / room / "README.md"), f"{room}/README.md", "exec"), names)
+    if room == "ledger":
+        evidence = names["evidence"]
+        assert isinstance(evidence, Verified) and evidence.selection == "dialogue d1"
+
+
+def test_the_code_in_the_models_readme_runs(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("llama_cpp", reason="needs the extra 'llama'")
+    code = "async def page():\n" + textwrap.indent(python_of(root / "models" / "README.md"), "    ")
+    names: dict[str, Callable[[], Awaitable[None]]] = {}
+    exec(compile(code, "models/README.md", "exec"), names)
+    anyio.run(names["page"])
+    assert "TextDelta(" in capsys.readouterr().out
