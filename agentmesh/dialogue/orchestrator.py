@@ -1,7 +1,7 @@
 """Orchestrator: one agent leads and asks its peers, each of which is a tool `ask_<agent>` served to it over MCP.
 
 With `plan = "sentences"` code does the planning that a small model cannot: the task is put to the lead one sentence
-at a time, and its answers, joined, are the dialogue's.
+at a time, each as a question of its own, and its answers, joined, are the dialogue's.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ async def orchestrator(stage: Stage, task: str) -> str:
     """Let the lead answer the task, or each of its sentences in turn. Returns the answers, joined."""
     lead = stage.mesh.dialogue.lead
     assert lead is not None, "the mesh file's checks demand a lead for this pattern"
-    steps = sentences(task) if stage.mesh.dialogue.plan == "sentences" else (task,)
+    planned = stage.mesh.dialogue.plan == "sentences"
+    steps = sentences(task) if planned else (task,)
     answers: list[str] = []
     for step in steps:
-        said = await stage.speak(lead, task=step, previous=None, to=stage.everyone)
+        said = await stage.speak(lead, task=step, previous=None, to=stage.everyone, alone=planned)
         answers.append(said.text)
     return " ".join(answers)

@@ -30,15 +30,20 @@ class Stage:
         """The order of speaking: the mesh file's `order`, or the agents as they stand in the file."""
         return self.mesh.dialogue.order or tuple(self.mesh.agents)
 
-    async def speak(self, name: str, *, task: str, previous: Said | None, to: tuple[str, ...]) -> Said:
-        """Let `name` speak on `task` after `previous`; the others' speeches are heard unless its context is the task."""
+    async def speak(
+        self, name: str, *, task: str, previous: Said | None, to: tuple[str, ...], alone: bool = False
+    ) -> Said:
+        """Let `name` speak on `task` after `previous`.
+
+        It hears what was said so far, unless its context is the task or it is asked `alone`.
+        """
         agent = self.cast[name]
         answered = previous or self.task_said
         template = self._template(agent, first=previous is None)
         asked = fill(template, task=task, previous=answered.text)
         # What the prompt template already quotes is not repeated as something heard.
         quoted = answered.index if "{previous}" in template else None
-        heard = [] if agent.spec.context == "task" else [s for s in self.said if s.index != quoted]
+        heard = [] if alone or agent.spec.context == "task" else [s for s in self.said if s.index != quoted]
         said = await take_turn(
             agent,
             Asked(

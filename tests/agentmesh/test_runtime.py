@@ -323,3 +323,14 @@ builtin = "calculator"
     with Ledger.open(mesh.ledger_path, read_only=True) as log:
         said = [r.message for r in log.read(dialogue=ended.dialogue) if r.message.kind == "say"]
     assert said[-1].facts["verdicts"] == {"ada": "agree", "ben": "disagree"}
+
+
+async def test_a_planned_task_is_put_to_the_lead_one_sentence_at_a_time(tmp_path: Path) -> None:
+    steps = [
+        {"say": "First.", "expect": "What is 1 + 1?"},
+        {"say": "Second.", "expect": "And what is 2 + 2?"},
+    ]
+    text = TOOLS.format(limits="").replace('lead = "front"', 'lead = "front"\nplan = "sentences"')
+    mesh = load_mesh(write_mesh(tmp_path, text, steps))
+    ended = await run_dialogue(mesh, "What is 1 + 1? And what is 2 + 2?", listen=lambda event: None)
+    assert ended.answer == "First. Second."
