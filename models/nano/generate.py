@@ -336,7 +336,7 @@ def product(s: Source) -> list[Turn]:
     kinds = ["any", *(DOMAIN_OF[name] for name in offered)]
     talk = Builder(s, role(s, kinds), tools, prefix)
     picks = [name for name in WEIGHTS if name in offered]
-    for index in range(s.any((1, 1, 1, 2, 2, 3))):
+    for index in range(s.any((1, 2, 2, 3, 3, 4))):
         extra = s.random.random()
         if extra < 0.18:
             talk.refuse(offered)
@@ -362,14 +362,20 @@ def peers(s: Source) -> list[Turn]:
     for domain in domains[count:]:
         if s.chance(0.35):
             s.any(shares).append(domain)
-    if s.chance(0.15):
+    usual = s.chance(0.3)
+    if usual:
         shares = [["calc", "units", "clock"], ["notes"]]
     offered: dict[str, list[str]] = {}
     for share in shares:
         offered[phrases_peers.agent_name(s, s.any(share))] = share
+    if usual and s.chance(0.5):
+        offered = {"math": shares[0], "notes": shares[1]}
     if len(offered) < len(shares):
         return peers(s)
     tools = [ask_tool(name, phrases_peers.about(s, name, share)) for name, share in offered.items()]
+    if usual and s.chance(0.3):
+        words = ("Calculates, converts units and tells the time.", "Searches and reads the notes.")
+        tools = [ask_tool(name, about) for name, about in zip(offered, words, strict=True)]
     covered = {domain for share in offered.values() for domain in share}
     own: list[str] = []
     if s.chance(0.2):
@@ -382,7 +388,7 @@ def peers(s: Source) -> list[Turn]:
             for name in offered
         ]
     talk = Builder(s, role(s, ["peers", "peers", "any"]), [*tools, *(PRODUCT[name] for name in own)])
-    for _ in range(s.any((1, 1, 2, 2, 3))):
+    for _ in range(s.any((1, 2, 3, 3, 4))):
         roll = s.random.random()
         if roll < 0.05 and not vague and "other" not in covered:
             talk.say(phrases_peers.hopeless(s), NO_TOOL, "refuse")
@@ -441,10 +447,10 @@ def conversation(s: Source, copying: float = 0.08, easy: float = 0.1) -> list[Tu
     if s.chance(copying):
         return primer(s, easy)
     roll = s.random.random()
-    if roll < 0.63:
+    if roll < 0.53:
         return product(s)
-    if roll < 0.72:
+    if roll < 0.73:
         return sums(s)
-    if roll < 0.92:
+    if roll < 0.94:
         return peers(s)
     return generic(s) if roll < 0.975 else bare(s)

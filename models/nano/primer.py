@@ -5,7 +5,7 @@ from __future__ import annotations
 from conversations import Turn
 from phrases_calculator import symbolic
 from phrases_notes import note_text
-from schemas import call_text, dump
+from schemas import call_text
 from words import FUNCTION_WORDS, Source, capital, clock_time, code, date, decimal, pseudo, whole, word
 
 
@@ -64,28 +64,17 @@ def figures(s: Source) -> list[Turn]:
 
 
 def primer(s: Source, easy: float = 0.1) -> list[Turn]:
-    """One exercise: an echo, a look-up by key, or a question passed on unchanged; `easy` is the share of easy ones."""
+    """One exercise: an echo, or a question passed on unchanged; `easy` is the share of easy ones."""
     if s.chance(easy):
         return first_words(s)
     if s.chance(0.3):
         return figures(s)
     roll = s.random.random()
     turns: list[Turn] = []
-    if roll < 0.4:
+    if roll < 0.6:
         for _ in range(s.int(1, 2)):
             said = text(s, s.int(3, 16)) if s.chance(0.75) else note_text(s)
             turns += [Turn("user", said), Turn("assistant", said, "echo")]
-    elif roll < 0.7:
-        keys = list(dict.fromkeys(s.any((pseudo, word))(s) for _ in range(s.int(2, 5))))
-        table = {key: text(s, s.int(1, 3)) if s.chance(0.7) else whole(s) for key in keys}
-        joint, between = s.any((": ", " is ", "=", " ")), s.any((", ", "; ", " and ", "\n"))
-        turns.append(Turn("system", between.join(f"{key}{joint}{value}" for key, value in table.items())))
-        for _ in range(s.int(1, 3)):
-            wanted = s.sample(keys, s.int(1, min(3, len(keys))))
-            turns += [
-                Turn("user", " ".join(wanted)),
-                Turn("assistant", dump({k: table[k] for k in wanted}), "lookup"),
-            ]
     else:
         names = [pseudo(s) for _ in range(s.int(1, 3))]
         turns.append(Turn("system", " ".join(f"ask_{name}" for name in names)))

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-HELD_PHRASES = 4
+HELD_PHRASES = 8
 HELD_WORDS = 16
 """One in this many phrases, and one in this many words, names, places and longer numbers, is kept from training."""
 
@@ -184,11 +184,16 @@ def person(s: Source) -> str:
 def city(s: Source) -> str:
     """A place: mostly a real city, else an invented name."""
     roll = s.random.random()
-    if roll < 0.68:
+    if roll < 0.6:
         return s.word(CITIES)
-    if roll < 0.88:
-        return capital(pseudo(s) if s.chance(0.6) else splice(s))
-    return s.any(("New ", "San ", "Port ", "Saint ", "Los ", "El ", "Fort ", "Lake ")) + capital(pseudo(s))
+    made = capital(pseudo(s) if s.chance(0.6) else splice(s))
+    if roll < 0.8:
+        return made
+    if roll < 0.9:
+        return s.any(("New ", "San ", "Port ", "Saint ", "Los ", "El ", "Fort ", "Lake ")) + made
+    # Names of several words: all of them belong to the place, and nothing less.
+    last = s.any(("City", "Town", "Beach", "Falls", "Bay", "Lake City", "Springs", capital(pseudo(s))))
+    return f"{capital(s.word(WORDS)) if s.chance(0.5) else made} {last}"
 
 
 def place(s: Source) -> str:
@@ -199,7 +204,7 @@ def place(s: Source) -> str:
     if roll < 0.17:
         return f"{s.any(('Europe', 'Asia', 'America', 'Africa'))}/{capital(pseudo(s))}"
     name = city(s)
-    return name.lower() if s.chance(0.12) else name
+    return name.lower() if s.chance(0.2) else name
 
 
 def whole(s: Source) -> int:

@@ -63,11 +63,11 @@ def test_no_held_out_phrase_or_word_is_ever_picked_for_training(
 
 
 @pytest.mark.parametrize("name", PHRASES)
-def test_a_fifth_of_the_phrases_about_each_subject_is_held_out(recipe: Any, name: str) -> None:
+def test_a_tenth_of_the_phrases_about_each_subject_is_held_out(recipe: Any, name: str) -> None:
     forms = list(dict.fromkeys(recipe(f"phrases_{name}").ALL_FORMS))
     held = sum(recipe("words").is_held(form) for form in forms)
     assert len(forms) > 70
-    assert held / len(forms) >= 0.2
+    assert held / len(forms) >= 0.1
 
 
 def test_every_expression_that_nano_is_taught_is_one_the_calculator_understands(recipe: Any) -> None:
