@@ -94,7 +94,7 @@ class Ledger:
             if key is not None:
                 with database.reading() as rows:
                     link = last_link(rows, head)
-        except BaseException:
+        except BaseException:  # also a cancellation: nobody else could close it
             database.close()
             raise
         return cls(database, head, link, key, ports or Ports())

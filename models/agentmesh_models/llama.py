@@ -45,7 +45,7 @@ def open_llama(
                 control=weights.control_texts(),
             )
             context = binding.Context(weights, n_ctx=inspected.info.n_ctx, n_batch=N_BATCH, threads=count)
-        except BaseException:
+        except BaseException:  # llama.cpp's memory is not the garbage collector's to free
             weights.close()
             raise
         return Session(

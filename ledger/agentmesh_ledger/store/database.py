@@ -54,7 +54,7 @@ class Database:
                 if create and not read_only:
                     database._create_tables()
                 database._require_schema()
-            except BaseException:
+            except BaseException:  # also a cancellation: nobody else could close it
                 database.close()
                 raise
             return database
@@ -148,7 +148,7 @@ def _engine(path: Path, *, read_only: bool, immutable: bool) -> Engine:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA trusted_schema = OFF")  # the file may come from a stranger
             connection.execute("PRAGMA cell_size_check = ON")
-        except BaseException:
+        except BaseException:  # the pool has not seen it yet, and would never close it
             connection.close()
             raise
         return connection
