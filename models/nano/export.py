@@ -64,7 +64,7 @@ def write_metadata(writer: gguf.GGUFWriter, shape: Shape, tokenizer: NanoTokeniz
 def export(folder: Path, out: Path, template: str) -> int:
     """Writes `out` from the checkpoint in `folder`; returns the number of training steps behind it."""
     saved = torch.load(folder / "checkpoint.pt", map_location="cpu")
-    weights, shape = saved["optimiser"]["master"], Shape(**saved["shape"])
+    weights, shape = saved["weights"], Shape(**saved["shape"])
     writer = gguf.GGUFWriter(str(out), "llama")
     write_metadata(writer, shape, NanoTokenizer(folder / "tokenizer.json"), template)
     writer.add_tensor("token_embd.weight", half(weights["embedding.weight"]))

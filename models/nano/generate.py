@@ -336,7 +336,7 @@ def product(s: Source) -> list[Turn]:
     kinds = ["any", *(DOMAIN_OF[name] for name in offered)]
     talk = Builder(s, role(s, kinds), tools, prefix)
     picks = [name for name in WEIGHTS if name in offered]
-    for index in range(s.any((1, 2, 2, 3, 3, 4))):
+    for index in range(s.any((1, 2, 3, 3, 4, 5))):
         extra = s.random.random()
         if extra < 0.18:
             talk.refuse(offered)
@@ -424,7 +424,7 @@ def generic(s: Source) -> list[Turn]:
 def sums(s: Source) -> list[Turn]:
     """A conversation of several calculations with nothing else on offer: arithmetic needs the most practice."""
     talk = Builder(s, role(s, ["calc", "any"]), [PRODUCT["evaluate"]])
-    for _ in range(s.int(2, 5)):
+    for _ in range(s.int(3, 6)):
         talk.product("evaluate", ["evaluate"])
     return talk.turns
 

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import re
+
 from words import SMALL_NUMBERS, THINGS, Source, capital, city, decimal, lines, person, pseudo, whole
+
+_PLAIN_CHAIN = re.compile(r"\{\w\}(?: \+ \{\w\})+|\{\w\}(?: \* \{\w\})+")
+_MONEY = re.compile(r"(\{[abcxyz]\}) (dollars|euros|\{d\})(?=[ .,?:;]|$)")
+_SIGNS = {"dollars": "$", "euros": "€"}
+
+
+def in_order(form: str, expression: str) -> str:
+    """`expression` with the operands of a plain sum or product in the order in which `form` mentions them."""
+    if not _PLAIN_CHAIN.fullmatch(expression):
+        return expression
+    sign = f" {expression.split()[1]} "
+    return sign.join(sorted(expression.split(sign), key=form.find))
+
+
+def with_signs(s: Source, form: str) -> str:
+    """`form` with its amounts as $5 in place of 5 dollars, now and then."""
+    if s.chance(0.7):
+        return form
+    sign = s.any("$$€£")
+    return _MONEY.sub(lambda found: _SIGNS.get(found[2], sign) + found[1], form)
+
 
 DIRECT_FORMS = lines("calculator_direct")
 
@@ -11,7 +34,7 @@ DIRECT_FORMS = lines("calculator_direct")
 
 def _pairs(name: str) -> dict[str, str]:
     pairs = (line.rsplit("|", 1) for line in lines(name))
-    return {form: expression for form, expression in pairs}
+    return {form: in_order(form, expression) for form, expression in pairs}
 
 
 _PROBLEM = _pairs("calculator_problems")
@@ -105,6 +128,13 @@ def _fill(s: Source, form: str, expression: str) -> tuple[str, str]:
         numbers[key] = s.any(
             (str(whole(s)), decimal(s), f"{s.int(1, 99)}.{s.int(0, 99):02d}", str(s.int(2, 200)))
         )
+    for first, second in ("ab", "xy"):
+        if expression.startswith(
+            (f"{{{first}}} - {{{second}}}", f"({{{first}}} - {{{second}}}")
+        ) and s.chance(0.85):
+            numbers[first], numbers[second] = sorted(
+                (numbers[first], numbers[second]), key=float, reverse=True
+            )
     shown = {key: written(s, value) for key, value in numbers.items()}
     if "% of" not in expression and s.chance(0.08):
         spelled, value = s.any(list(SMALL_NUMBERS.items()))
@@ -116,13 +146,9 @@ def _fill(s: Source, form: str, expression: str) -> tuple[str, str]:
             ("My brother", "My sister", "A friend", "A farmer", "A teacher", "A baker", "A shop", "A boy")
         )
     thing = s.any(THINGS) if s.chance(0.85) else pseudo(s, 2) + "s"
-    text = form.format(n=people[0], m=people[1], o=people[2], t=thing, city=city(s), **shown)
+    text = with_signs(s, form).format(n=people[0], m=people[1], o=people[2], t=thing, city=city(s), **shown)
     if text.startswith("My") and " my" not in text:
         text = capital(text)
-    if "x" in form and s.chance(0.1):
-        for key in "xy":
-            if f"{{{key}}}" in form and f" {shown[key]} dollars" not in text and shown[key][0] != ".":
-                text = text.replace(f" {shown[key]}", f" ${shown[key]}", 1)
     return text, expression.format(**numbers)
 
 
@@ -143,19 +169,19 @@ def direct(s: Source, kind: float | None = None) -> tuple[str, str]:
 def question(s: Source) -> tuple[str, dict[str, object]]:
     """One question for `evaluate` and the arguments it asks for."""
     roll = s.random.random()
-    if roll < 0.5:
+    if roll < 0.42:
         text, expression = direct(s)
-    elif roll < 0.6:
+    elif roll < 0.54:
         key = s.pick(_COMMAND_KEYS)
         text, expression = _fill(s, key, _COMMANDS[key])
-    elif roll < 0.70:
+    elif roll < 0.67:
         key = s.pick(_PERCENT_KEYS)
         text, expression = _fill(s, key, _PERCENT[key])
     else:
         key = s.pick(_PROBLEM_KEYS)
         text, expression = _fill(s, key, _PROBLEM[key])
         if s.chance(0.08):
-            text = text[:-1]
+            text = text.rstrip("?.")
     return text, {"expression": expression}
 
 

@@ -66,16 +66,24 @@ def quoted(s: Source, text: str, share: float) -> str:
     return s.any(('"%s"', "'%s'", "“%s”")) % text if s.chance(share) else text
 
 
+def sought(words: str, shown: str) -> str:
+    """What to search for when somebody types `shown`: `words` without an article, unless they stand in quotation marks."""
+    first, _, rest = words.partition(" ")
+    return rest if shown == words and first in ("the", "a", "my", "our") else words
+
+
 def search(s: Source) -> tuple[str, dict[str, object]]:
     """A question for `search_notes`."""
     words = topic(s)
-    return s.pick(SEARCH).format(q=quoted(s, words, 0.15)), {"query": words}
+    shown = quoted(s, words, 0.15)
+    return s.pick(SEARCH).format(q=shown), {"query": sought(words, shown)}
 
 
 def chain(s: Source) -> tuple[str, dict[str, object]]:
     """A question that takes a search, then a reading."""
     words = topic(s)
-    return s.pick(CHAIN).format(q=quoted(s, words, 0.08)), {"query": words}
+    shown = quoted(s, words, 0.08)
+    return s.pick(CHAIN).format(q=shown), {"query": sought(words, shown)}
 
 
 def read(s: Source) -> tuple[str, dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from phrases_calculator import in_order, with_signs
 from words import SMALL_NUMBERS, THINGS, Source, capital, decimal, lines, person, pseudo, whole
 
 START = lines("problems_start")
@@ -15,6 +16,8 @@ RATE = lines("problems_rate")
 SHARE = lines("problems_share")
 COMPARE = lines("problems_compare")
 BOTH = lines("problems_both")
+# Verbs in the third person, each with its plain form.
+VERBS = dict(line.split(" ") for line in lines("problems_verbs"))
 
 _PLACES = "basket box shop garden room bag jar tree house drawer store library kitchen warehouse truck bus car".split()
 _GROUPS = "box bag crate basket shelf carton row packet jar tray table bucket".split()
@@ -34,14 +37,8 @@ def _person_words(text: str) -> tuple[str, bool]:
 
 def _verb(text: str, third: bool) -> str:
     """`text` with its {verbs} in the third person, or in the plain form."""
-    plain = {
-        "buys": "buy", "gets": "get", "finds": "find", "adds": "add", "receives": "receive", "wins": "win", "gives": "give",
-        "loses": "lose", "eats": "eat", "sells": "sell", "uses": "use", "breaks": "break", "throws": "throw", "does": "do",
-        "spends": "spend", "donates": "donate", "hands": "hand", "drops": "drop", "removes": "remove", "lends": "lend",
-        "makes": "make", "picks": "pick", "earns": "earn", "runs": "run", "drives": "drive",
-    }  # fmt: skip
-    for verb, base in plain.items():
-        text = text.replace("{" + verb + "}", verb if third else base)
+    for verb, plain in VERBS.items():
+        text = text.replace("{" + verb + "}", verb if third else plain)
     return text
 
 
@@ -73,7 +70,7 @@ def _typed(s: Source, numbers: dict[str, str]) -> dict[str, str]:
 def _fill(s: Source, text: str, shown: dict[str, str]) -> str:
     things = [s.any(THINGS) if s.chance(0.85) else pseudo(s, 2) + "s" for _ in range(2)]
     people = [person(s).split()[0] for _ in range(2)]
-    filled = text.format(
+    filled = with_signs(s, text).format(
         n=people[0], m=people[1], q="her" if s.chance(0.5) else "him", t=things[0], t2=things[1], l=s.any(_PLACES), g=s.any(_GROUPS), u=s.any(_ITEMS),
         k=s.any(("brother", "sister", "friend", "neighbour", "son", "daughter")), o=s.any(("farmer", "baker", "teacher", "shop", "school", "florist")),
         F=s.any(_PEOPLE), v=s.any(_VEHICLES), D=s.any(("km", "miles", "kilometers", "km", "miles", "meters")),
@@ -105,8 +102,8 @@ def _story(s: Source) -> tuple[str, str]:
             change = change.replace("{p}", "{P}") if change.startswith("{p}") else capital(change)
         text += joint + change.replace("then then", "then")
         expression += f" {'+' if more else '-'} {numbers[key]}"
-    question = s.pick(HOW_MANY)
-    text += s.any((". ", ". ", ". ", ", ", " - ")) + question
+    question, joint = s.pick(HOW_MANY), s.any((". ", ". ", ". ", ", ", " - "))
+    text += joint + (question if joint == ". " else question[0].lower() + question[1:])
     text = _verb(text, third)
     text = text.replace("{P}", capital(pronoun)).replace("{p}", pronoun)
     if not third and start.split()[0] in ("I", "We", "They"):
@@ -133,7 +130,7 @@ def problem(s: Source) -> tuple[str, str]:
         numbers = _numbers(s)
         shown = _typed(s, numbers)
         opening, question = s.pick(GROUPS), s.pick(ALTOGETHER)
-        expression = f"{numbers['a']} * {numbers['b']}"
+        expression = in_order(opening, "{a} * {b}").format(**numbers)
         if opening.endswith(","):
             question = question[0].lower() + question[1:]
         elif s.chance(0.2):
@@ -148,7 +145,8 @@ def problem(s: Source) -> tuple[str, str]:
     forms, pattern = s.any(_SIMPLE)
     numbers = _numbers(s, falling=pattern in ("{a} - {b}", "{a} / {b}"))
     shown = _typed(s, numbers)
-    return _fill(s, _verb(s.pick(forms), True), shown), pattern.format(**numbers)
+    form = s.pick(forms)
+    return _fill(s, _verb(form, True), shown), in_order(form, pattern).format(**numbers)
 
 
 ALL_FORMS = [*START, *MORE, *LESS, *HOW_MANY, *ALTOGETHER, *GROUPS, *PRICE, *RATE, *SHARE, *COMPARE, *BOTH]

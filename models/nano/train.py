@@ -1,22 +1,26 @@
-"""Trains nano on a stream of generated conversations until a given time of day, and can go on from a checkpoint."""
+"""Trains nano on a stream of generated conversations for a given time, and can go on from a checkpoint.
+
+Each worker is a process with one thread: two of them train almost twice as fast as two threads of one.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import math
 import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import torch
+import torch.multiprocessing
 import torch.nn.functional as functional
 from conversations import Turn
 from generate import conversation
 from network import Nano, Shape
+from optimiser import Optimiser, rate
 from tokenizer import NanoTokenizer
 from torch import Tensor
 from words import Source
@@ -24,11 +28,17 @@ from words import Source
 POOL = 500
 LONGEST = 640
 SAVE_SECONDS = 150
+LOG_STEPS = 25
+WAIT_SECONDS = 600
+"""For how long a worker waits for the others before it gives up."""
 Encoded = tuple[list[int], list[int], list[str]]
 
 
 def encode(tokenizer: NanoTokenizer, turns: list[Turn]) -> Encoded:
-    """Tokens, for each the number of the trained turn it belongs to (-1: none), and the labels of those turns."""
+    """Tokens, for each the number of the trained turn it belongs to (-1: none), and the labels of those turns.
+
+    What does not fit in `LONGEST` tokens is left out from a trained turn's end on.
+    """
     start, end, line = (
         tokenizer.number["<|im_start|>"],
         tokenizer.number["<|im_end|>"],
@@ -37,6 +47,7 @@ def encode(tokenizer: NanoTokenizer, turns: list[Turn]) -> Encoded:
     tokens: list[int] = []
     owners: list[int] = []
     labels: list[str] = []
+    fits = (0, 0)
     for turn in turns:
         head = [start, *tokenizer.encode(turn.role + "\n")]
         body = [*tokenizer.encode(turn.text), end]
@@ -46,7 +57,9 @@ def encode(tokenizer: NanoTokenizer, turns: list[Turn]) -> Encoded:
             labels.append(turn.label)
         tokens += head + body + line
         owners += [-1] * len(head) + [owner] * len(body) + [-1] * len(line)
-    return tokens, owners, labels
+        if turn.label and len(tokens) <= LONGEST:
+            fits = len(tokens), len(labels)
+    return tokens[: fits[0]], owners[: fits[0]], labels[: fits[1]]
 
 
 def batches(tokenizer: NanoTokenizer, seed: int, size: int, mix: dict[str, float]) -> Iterator[list[Encoded]]:
@@ -56,7 +69,7 @@ def batches(tokenizer: NanoTokenizer, seed: int, size: int, mix: dict[str, float
         pool: list[Encoded] = []
         while len(pool) < POOL:
             encoded = encode(tokenizer, conversation(source, **mix))
-            if len(encoded[0]) <= LONGEST:
+            if encoded[2]:
                 pool.append(encoded)
         pool.sort(key=lambda item: len(item[0]))
         grouped: list[list[Encoded]] = [[]]
@@ -84,130 +97,26 @@ def collate(batch: list[Encoded]) -> tuple[Tensor, Tensor, Tensor, Tensor, list[
     return inputs, torch.tensor(positions), torch.tensor(targets), torch.tensor(owners), labels
 
 
-def orthogonal(gradient: Tensor) -> Tensor:
-    """The nearest matrix with orthogonal rows, by four Newton-Schulz steps (the Muon optimiser's update)."""
-    x = gradient
-    tall = x.shape[0] > x.shape[1]
-    if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
-    for _ in range(4):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+BEGINNING = {"copying": 0.9, "easy": 0.8}
 
 
-class Optimiser:
-    """Muon for the matrices, Adam for the embedding and the norms."""
+class Mix:
+    """What the next conversations are made of; copying exercises become fewer once they go well."""
 
-    def __init__(self, network: Nano, muon_rate: float, adam_rate: float) -> None:
-        self.weights = dict(network.named_parameters())
-        self.master = {name: weight.detach() for name, weight in self.weights.items()}
-        self.muon_rate, self.adam_rate = muon_rate, adam_rate
-        matrices = [
-            name for name, weight in self.master.items() if weight.dim() == 2 and name != "embedding.weight"
-        ]
-        self.momentum = {name: torch.zeros_like(self.master[name]) for name in matrices}
-        others = [name for name in self.master if name not in self.momentum]
-        self.first = {name: torch.zeros_like(self.master[name]) for name in others}
-        self.second = {name: torch.zeros_like(self.master[name]) for name in others}
-        self.steps = 0
-
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """One step at `rate` times the full learning rates; the gradients are used up."""
-        self.steps += 1
-        gradients = {name: weight.grad for name, weight in self.weights.items() if weight.grad is not None}
-        norm = math.sqrt(sum(float(gradient.pow(2).sum()) for gradient in gradients.values()))
-        clip = min(1.0, 1.0 / (norm + 1e-6))
-        for name, gradient in gradients.items():
-            master = self.master[name]
-            if name in self.momentum:
-                momentum = self.momentum[name].mul_(0.95).add_(gradient)
-                update = orthogonal(gradient + 0.95 * momentum)
-                scale = max(1.0, master.shape[0] / master.shape[1]) ** 0.5
-                master.mul_(1 - 0.01 * self.muon_rate * rate).add_(
-                    update, alpha=-self.muon_rate * rate * scale
-                )
-            else:
-                first = self.first[name].mul_(0.9).add_(gradient * clip, alpha=0.1)
-                second = self.second[name].mul_(0.97).addcmul_(gradient * clip, gradient * clip, value=0.03)
-                first, second = first / (1 - 0.9**self.steps), second / (1 - 0.97**self.steps)
-                master.addcdiv_(first, second.sqrt().add_(1e-8), value=-self.adam_rate * rate)
-            self.weights[name].grad = None
-
-    def state(self) -> dict[str, object]:
-        """All there is to go on from."""
-        return {
-            "master": self.master, "momentum": self.momentum, "first": self.first, "second": self.second,
-            "steps": self.steps,
-        }  # fmt: skip
-
-    def load(self, state: dict[str, object]) -> None:
-        """Goes on from `state`."""
-        for name in ("master", "momentum", "first", "second"):
-            for key, tensor in state[name].items():  # type: ignore[attr-defined]
-                getattr(self, name)[key].copy_(tensor)
-        self.steps = int(state["steps"])  # type: ignore[call-overload]
-
-
-class Run:
-    """A training run in a folder: the network, how far it is, and the mix of what it sees."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.path = options.out / "checkpoint.pt"
-        self.tokenizer = NanoTokenizer(options.out / "tokenizer.json")
-        self.shape = Shape(
-            vocabulary=len(self.tokenizer.tokens), layers=options.layers, hidden=options.hidden
-        )
-        self.network = Nano(self.shape)
-        self.optimiser = Optimiser(self.network, options.muon_rate, options.adam_rate)
-        self.begun, self.tokens = time.time(), 0
-        self.mix = {"copying": 0.9, "easy": 0.8}
-        self.until = datetime.datetime.fromisoformat(options.until).timestamp()
-        if self.path.exists():
-            saved = torch.load(self.path)
-            self.optimiser.load(saved["optimiser"])
-            self.begun, self.tokens, self.mix = saved["begun"], saved["tokens"], saved["mix"]
-
-    def part(self) -> float:
-        """How much of the time is over, 0 to 1."""
-        return (time.time() - self.begun) / (self.until - self.begun)
-
-    def save(self) -> None:
-        """Writes the checkpoint; the old one stays until the new one is whole."""
-        held = {
-            "shape": dataclasses.asdict(self.shape),
-            "begun": self.begun,
-            "tokens": self.tokens,
-            "mix": self.mix,
-        }
-        waiting = self.path.with_suffix(".new")
-        torch.save({**held, "optimiser": self.optimiser.state()}, waiting)
-        waiting.replace(self.path)
-
-    def step(self, batch: list[Encoded], meter: Meter) -> None:
-        """Learns from one batch: the rate warms up, then falls with the cosine of the time that is over."""
-        inputs, positions, targets, owners, labels = collate(batch)
-        logits = self.network(inputs, positions)
-        loss = functional.cross_entropy(logits, targets)
-        loss.backward()
-        meter.add(loss, logits.detach(), targets, owners, labels)
-        falling = 0.5 * (1 + math.cos(math.pi * min(1.0, self.part())))
-        self.optimiser.step(min(1.0, (self.optimiser.steps + 1) / 30) * (0.01 + 0.99 * falling))
-        self.tokens += inputs.numel()
+    def __init__(self, now: dict[str, float]) -> None:
+        self.now = dict(now)
 
     def adjust(self, share: Mapping[str, float]) -> None:
-        """Fewer copying exercises once they go well: the easy ones first, then all of them."""
-        mix, first, echo = self.mix, share.get("first", 0.0), share.get("echo", 0.0)
-        if mix["easy"] > 0.5 and first > 0.5:
-            mix["easy"] = 0.2
-        elif mix["easy"] < 0.5 and mix["copying"] > 0.5 and first > 0.6:
-            mix["copying"] = 0.35
-        elif mix["copying"] == 0.35 and echo > 0.5:
-            mix.update(copying=0.12, easy=0.1)
-        elif mix["copying"] == 0.12 and echo > 0.85:
-            mix["copying"] = 0.07
+        """The easy exercises become fewer first, then all of them; `share` has what was right, by label."""
+        now, first, echo = self.now, share.get("first", 0.0), share.get("echo", 0.0)
+        if now["easy"] > 0.5 and first > 0.5:
+            now["easy"] = 0.2
+        elif now["easy"] < 0.5 and now["copying"] > 0.5 and first > 0.6:
+            now["copying"] = 0.35
+        elif now["copying"] == 0.35 and echo > 0.5:
+            now.update(copying=0.12, easy=0.1)
+        elif now["copying"] == 0.12 and echo > 0.85:
+            now["copying"] = 0.06
 
 
 class Meter:
@@ -236,41 +145,157 @@ class Meter:
         return f"loss {sum(self.losses) / len(self.losses):.4f} | {cells}"
 
 
+class Progress:
+    """How far a run is, in memory that all workers share: seconds trained, tokens seen by each, and whether to end."""
+
+    def __init__(self, workers: int) -> None:
+        self.seconds = torch.zeros((), dtype=torch.double)
+        self.tokens = torch.zeros(workers, dtype=torch.long)
+        self.ended = torch.zeros((), dtype=torch.bool)
+        for tensor in (self.seconds, self.tokens, self.ended):
+            tensor.share_memory_()
+
+
+class Worker:
+    """One process of a run: its own copy of the network and its own stream of conversations."""
+
+    def __init__(
+        self,
+        index: int,
+        options: argparse.Namespace,
+        mix: dict[str, float],
+        optimiser: Optimiser,
+        progress: Progress,
+        barrier: Barrier,
+    ) -> None:
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        self.index, self.options, self.optimiser = index, options, optimiser
+        self.progress, self.barrier = progress, barrier
+        self.tokenizer = NanoTokenizer(options.out / "tokenizer.json")
+        self.network = Nano(shape_of(options, self.tokenizer)).bfloat16()
+        self.optimiser.take(self.network)
+        self.mix, self.meter = Mix(mix), Meter()
+        # Another seed after a restart: no conversation is seen twice.
+        seed = 1000 * (options.seed + int(optimiser.steps)) + index
+        self.stream = batches(self.tokenizer, seed, options.batch, self.mix.now)
+
+    def step(self) -> None:
+        """One batch of each worker, and one improvement of the shared weights by all of them."""
+        inputs, positions, targets, owners, labels = collate(next(self.stream))
+        logits = self.network(inputs, positions).float()
+        loss = functional.cross_entropy(logits, targets)
+        loss.backward()
+        self.meter.add(loss, logits.detach(), targets, owners, labels)
+        self.optimiser.give(self.index, self.network)
+        self.progress.tokens[self.index] += inputs.numel()
+        self.barrier.wait(WAIT_SECONDS)
+        part = float(self.progress.seconds) / (60 * self.options.minutes)
+        self.optimiser.improve(self.index, rate(part, int(self.optimiser.steps)))
+        self.barrier.wait(WAIT_SECONDS)
+        self.optimiser.take(self.network)
+
+    def run(self) -> None:
+        """Steps until the time is over; the first worker keeps the clock, the log and the checkpoint."""
+        clock, stored, shown, tokens = time.time(), time.time(), time.time(), int(self.progress.tokens.sum())
+        with (self.options.out / f"log{self.index or ''}.txt").open(
+            "a", encoding="utf-8", buffering=1
+        ) as log:
+            while True:
+                self.barrier.wait(WAIT_SECONDS)
+                if self.progress.ended:
+                    break
+                if self.index == 0:
+                    self.optimiser.steps += 1
+                    now = time.time()
+                    self.progress.seconds += now - clock
+                    clock = now
+                self.step()
+                steps = int(self.optimiser.steps)
+                if steps % LOG_STEPS == 0:
+                    now, seen = time.time(), int(self.progress.tokens.sum())
+                    print(
+                        f"{steps} {float(self.progress.seconds) / 60:.1f}min {seen / 1e6:.2f}M "
+                        f"{(seen - tokens) / (now - shown):.0f}/s {self.meter.line()}",
+                        file=log,
+                    )
+                    self.mix.adjust(self.meter.share())
+                    self.meter, shown, tokens = Meter(), now, seen
+                if self.index == 0:
+                    self.progress.ended |= float(self.progress.seconds) > 60 * self.options.minutes
+                    if self.progress.ended or time.time() - stored > SAVE_SECONDS:
+                        self.save()
+                        stored = time.time()
+
+    def save(self) -> None:
+        """Writes the checkpoint; the old one stays until the new one is whole."""
+        path = self.options.out / "checkpoint.pt"
+        waiting = path.with_suffix(".new")
+        torch.save(
+            {
+                "shape": dataclasses.asdict(self.network.shape),
+                "seconds": float(self.progress.seconds),
+                "tokens": self.progress.tokens.tolist(),
+                "mix": self.mix.now,
+                "weights": self.optimiser.views(self.optimiser.master),
+                "optimiser": self.optimiser.state(),
+            },
+            waiting,
+        )
+        waiting.replace(path)
+
+
+def shape_of(options: argparse.Namespace, tokenizer: NanoTokenizer) -> Shape:
+    """The shape of the network that is asked for."""
+    return Shape(
+        vocabulary=len(tokenizer.tokens),
+        width=options.width,
+        layers=options.layers,
+        heads=options.heads,
+        hidden=options.hidden,
+    )
+
+
+def work(
+    index: int,
+    options: argparse.Namespace,
+    mix: dict[str, float],
+    optimiser: Optimiser,
+    progress: Progress,
+    barrier: Barrier,
+) -> None:
+    """The life of one worker process."""
+    Worker(index, options, mix, optimiser, progress, barrier).run()
+
+
 def train(options: argparse.Namespace) -> None:
-    """Runs until `options.until`; writes `checkpoint.pt` every few minutes and at the end, and a log."""
-    torch.set_num_threads(options.threads)
-    torch.set_flush_denormal(True)
+    """Runs for `options.minutes` in all; writes `checkpoint.pt` every few minutes and at the end, and a log a worker."""
     torch.manual_seed(options.seed)
-    run, meter = Run(options), Meter()
-    stream = batches(run.tokenizer, options.seed + run.optimiser.steps, options.batch, run.mix)
-    stored = shown = time.time()
-    before = run.tokens
-    with (options.out / "log.txt").open("a", encoding="utf-8", buffering=1) as log:
-        while time.time() < run.until:
-            run.step(next(stream), meter)
-            if run.optimiser.steps % 25 == 0:
-                speed = (run.tokens - before) / (time.time() - shown)
-                place = f"{run.optimiser.steps} {run.part():.3f} {run.tokens / 1e6:.2f}M {speed:.0f}/s"
-                print(f"{place} {meter.line()}", file=log)
-                run.adjust(meter.share())
-                meter, shown, before = Meter(), time.time(), run.tokens
-            if time.time() - stored > SAVE_SECONDS:
-                run.save()
-                stored = time.time()
-        run.save()
-        print("done", file=log)
+    network = Nano(shape_of(options, NanoTokenizer(options.out / "tokenizer.json")))
+    optimiser = Optimiser(network, options.workers, options.muon_rate, options.adam_rate)
+    progress, path, mix = Progress(options.workers), options.out / "checkpoint.pt", BEGINNING
+    if path.exists():
+        saved = torch.load(path)
+        optimiser.load(saved["optimiser"])
+        progress.seconds += saved["seconds"]
+        progress.tokens[0] = sum(saved["tokens"])
+        mix = saved["mix"]
+    barrier = torch.multiprocessing.get_context("spawn").Barrier(options.workers)
+    torch.multiprocessing.spawn(work, (options, mix, optimiser, progress, barrier), nprocs=options.workers)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "out", type=Path, help="folder with tokenizer.json; the checkpoint and the log go there"
+        "out", type=Path, help="folder with tokenizer.json; the checkpoint and the logs go there"
     )
-    parser.add_argument("--until", required=True, help="when to end, as 2026-11-24T01:25:00+00:00")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=4096, help="tokens a batch")
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--minutes", type=float, required=True, help="how long to train, restarts included")
+    parser.add_argument("--workers", type=int, default=2, help="processes; no more than idle cores")
+    parser.add_argument("--batch", type=int, default=3072, help="tokens a batch and worker")
+    parser.add_argument("--width", type=int, default=Shape.width)
+    parser.add_argument("--layers", type=int, default=Shape.layers)
+    parser.add_argument("--heads", type=int, default=Shape.heads)
+    parser.add_argument("--hidden", type=int, default=Shape.hidden)
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)

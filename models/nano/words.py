@@ -303,8 +303,8 @@ def topic(s: Source) -> str:
         return word(s)
     if roll < 0.55:
         return f"{word(s)} {word(s)}"
-    if roll < 0.66:
-        return s.any(("the ", "my ", "a ", "our ", "next ", "last ")) + " ".join(
+    if roll < 0.68:
+        return s.any(("the ", "the ", "my ", "a ", "our ", "next ", "last ")) + " ".join(
             word(s) for _ in range(s.int(1, 2))
         )
     if roll < 0.74:
