@@ -177,6 +177,15 @@ class Builder:
         self.turns.append(Turn("assistant", call_text(name, arguments), f"{label}/call"))
         self.turns.append(Turn("user", result_text(result)))
 
+    def part(self, start: int) -> None:
+        """Makes what was added from `start` on a conversation of its own, mostly ending with nano's first turn.
+
+        Nano learns most from its first turn, and the long list of tools is then read once for many of them.
+        """
+        self.turns[start] = self.turns[start]._replace(fresh=True)
+        if self.s.chance(0.8):
+            del self.turns[start + 2 :]
+
     def user(self, question: str) -> None:
         """What the user says, with the small variations of real typing and, now and then, what peers said after it."""
         text = decorated(self.s, question)
@@ -336,13 +345,14 @@ def product(s: Source) -> list[Turn]:
     kinds = ["any", *(DOMAIN_OF[name] for name in offered)]
     talk = Builder(s, role(s, kinds), tools, prefix)
     picks = [name for name in WEIGHTS if name in offered]
-    for index in range(s.any((1, 2, 3, 3, 4, 5))):
-        extra = s.random.random()
+    apart = s.chance(0.65)
+    for index in range(s.int(5, 8) if apart else s.any((1, 2, 3, 3, 4, 5))):
+        extra, start = s.random.random(), len(talk.turns)
         if extra < 0.18:
             talk.refuse(offered)
         elif extra < 0.2:
             talk.small_talk()
-        elif extra < 0.21 and index:
+        elif extra < 0.21 and index and not apart:
             talk.say(
                 s.any(("Go on.", f"{s.any(phrases_peers.NEUTRAL)}: {peer_reply(s, 'calc')[0]}")),
                 NOTHING,
@@ -350,6 +360,8 @@ def product(s: Source) -> list[Turn]:
             )
         else:
             talk.product(first if index == 0 else s.any(picks), offered)
+        if apart:
+            talk.part(start)
     return talk.turns
 
 
@@ -388,8 +400,9 @@ def peers(s: Source) -> list[Turn]:
             for name in offered
         ]
     talk = Builder(s, role(s, ["peers", "peers", "any"]), [*tools, *(PRODUCT[name] for name in own)])
-    for _ in range(s.any((1, 2, 3, 3, 4))):
-        roll = s.random.random()
+    apart = s.chance(0.65)
+    for _ in range(s.int(4, 7) if apart else s.any((1, 2, 3, 3, 4))):
+        roll, start = s.random.random(), len(talk.turns)
         if roll < 0.05 and not vague and "other" not in covered:
             talk.say(phrases_peers.hopeless(s), NO_TOOL, "refuse")
         elif roll < 0.07:
@@ -398,6 +411,8 @@ def peers(s: Source) -> list[Turn]:
             talk.product(s.any(own), own)
         else:
             talk.ask(offered, clear=not vague or len(offered) == 1)
+        if apart:
+            talk.part(start)
     return talk.turns
 
 
@@ -408,24 +423,32 @@ def generic(s: Source) -> list[Turn]:
         {schema["function"]["name"]: (schema, action, names) for schema, action, names in made}.values()
     )
     talk = Builder(s, role(s, ["any"]), [schema for schema, _, _ in made])
-    for _ in range(s.int(1, 2)):
+    apart = s.chance(0.65)
+    for _ in range(s.int(3, 5) if apart else s.int(1, 2)):
+        start = len(talk.turns)
         if s.chance(0.08):
             talk.say(phrases_peers.hopeless(s), NO_TOOL, "refuse")
-            continue
-        schema, action, names = s.any(made)
-        question, arguments = phrases_generic.ask(s, action, names)
-        talk.turns.append(Turn("user", question))
-        result, reply = phrases_generic.result(s)
-        talk.call(schema["function"]["name"], arguments, result, "generic")
-        talk.turns.append(Turn("assistant", reply, "generic/answer"))
+        else:
+            schema, action, names = s.any(made)
+            question, arguments = phrases_generic.ask(s, action, names)
+            talk.turns.append(Turn("user", question))
+            result, reply = phrases_generic.result(s)
+            talk.call(schema["function"]["name"], arguments, result, "generic")
+            talk.turns.append(Turn("assistant", reply, "generic/answer"))
+        if apart:
+            talk.part(start)
     return talk.turns
 
 
 def sums(s: Source) -> list[Turn]:
     """A conversation of several calculations with nothing else on offer: arithmetic needs the most practice."""
     talk = Builder(s, role(s, ["calc", "any"]), [PRODUCT["evaluate"]])
-    for _ in range(s.int(3, 6)):
+    apart = s.chance(0.8)
+    for _ in range(s.int(7, 11) if apart else s.int(3, 6)):
+        start = len(talk.turns)
         talk.product("evaluate", ["evaluate"])
+        if apart:
+            talk.part(start)
     return talk.turns
 
 

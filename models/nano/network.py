@@ -81,12 +81,17 @@ class Nano(nn.Module):
                     spread /= math.sqrt(2 * shape.layers)
                 nn.init.normal_(weight, 0, spread)
 
-    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """Logits at `positions`, counted through the flattened batch."""
-        time = tokens.shape[1]
+    def forward(self, tokens: Tensor, branches: Tensor, places: Tensor, positions: Tensor) -> Tensor:
+        """Logits at `positions`, counted through the flattened batch; the rest of shape (batch, time).
+
+        A token sees what stands before it in branch 0, which all share, and in its own branch.
+        """
         x = self.embedding(tokens)
-        cosine, sine = self.cosine[:time, None, :], self.sine[:time, None, :]
-        hidden = torch.full((time, time), -math.inf, dtype=x.dtype).triu(1)
+        cosine, sine = self.cosine[places][:, :, None], self.sine[places][:, :, None]
+        other = (branches[:, None, :] != 0) & (branches[:, None, :] != branches[:, :, None])
+        time = tokens.shape[1]
+        ahead = torch.ones(time, time, dtype=torch.bool).triu(1)
+        hidden = torch.zeros(other.shape, dtype=x.dtype).masked_fill_(other | ahead, -math.inf)[:, None]
         for block in self.blocks:
             x = block(x, cosine, sine, hidden)
         return functional.linear(self.norm(x).flatten(0, 1)[positions], self.embedding.weight)

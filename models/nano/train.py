@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torch.multiprocessing
@@ -31,14 +32,24 @@ SAVE_SECONDS = 150
 LOG_STEPS = 25
 WAIT_SECONDS = 600
 """For how long a worker waits for the others before it gives up."""
-Encoded = tuple[list[int], list[int], list[str]]
+
+
+class Encoded(NamedTuple):
+    """One tree of conversations; each list but the last has one entry a token.
+
+    `owners` numbers the trained turn a token belongs to (-1: none), `branches` the conversation (0: what all share),
+    `places` the place in that conversation; `labels` names the trained turns.
+    """
+
+    tokens: list[int]
+    owners: list[int]
+    branches: list[int]
+    places: list[int]
+    labels: list[str]
 
 
 def encode(tokenizer: NanoTokenizer, turns: list[Turn]) -> Encoded:
-    """Tokens, for each the number of the trained turn it belongs to (-1: none), and the labels of those turns.
-
-    What does not fit in `LONGEST` tokens is left out from a trained turn's end on.
-    """
+    """`turns` in tokens; what does not fit in `LONGEST` is left out from a trained turn's end on."""
     start, end, line = (
         tokenizer.number["<|im_start|>"],
         tokenizer.number["<|im_end|>"],
@@ -46,20 +57,31 @@ def encode(tokenizer: NanoTokenizer, turns: list[Turn]) -> Encoded:
     )
     tokens: list[int] = []
     owners: list[int] = []
+    branches: list[int] = []
+    places: list[int] = []
     labels: list[str] = []
-    fits = (0, 0)
-    for turn in turns:
+    fits, shared, branch, place = (0, 0), 0, 0, 0
+    for index, turn in enumerate(turns):
+        if turn.fresh:
+            branch, place = branch + 1, shared
         head = [start, *tokenizer.encode(turn.role + "\n")]
         body = [*tokenizer.encode(turn.text), end]
         owner = -1
         if turn.label:
             owner = len(labels)
             labels.append(turn.label)
-        tokens += head + body + line
         owners += [-1] * len(head) + [owner] * len(body) + [-1] * len(line)
+        length = len(owners) - len(tokens)
+        tokens += head + body + line
+        branches += [branch] * length
+        places += range(place, place + length)
+        place += length
+        if index == 0:
+            shared = place
         if turn.label and len(tokens) <= LONGEST:
             fits = len(tokens), len(labels)
-    return tokens[: fits[0]], owners[: fits[0]], labels[: fits[1]]
+    count = fits[0]
+    return Encoded(tokens[:count], owners[:count], branches[:count], places[:count], labels[: fits[1]])
 
 
 def batches(tokenizer: NanoTokenizer, seed: int, size: int, mix: dict[str, float]) -> Iterator[list[Encoded]]:
@@ -69,32 +91,49 @@ def batches(tokenizer: NanoTokenizer, seed: int, size: int, mix: dict[str, float
         pool: list[Encoded] = []
         while len(pool) < POOL:
             encoded = encode(tokenizer, conversation(source, **mix))
-            if encoded[2]:
+            if encoded.labels:
                 pool.append(encoded)
-        pool.sort(key=lambda item: len(item[0]))
+        pool.sort(key=lambda item: len(item.tokens))
         grouped: list[list[Encoded]] = [[]]
         for item in pool:
-            if grouped[-1] and (len(grouped[-1]) + 1) * len(item[0]) > size:
+            if grouped[-1] and (len(grouped[-1]) + 1) * len(item.tokens) > size:
                 grouped.append([])
             grouped[-1].append(item)
         shuffle.shuffle(grouped)
         yield from grouped
 
 
-def collate(batch: list[Encoded]) -> tuple[Tensor, Tensor, Tensor, Tensor, list[str]]:
-    """Inputs, positions with a target, targets, the turn of each target, and the turns' labels."""
-    longest = max(len(item[0]) for item in batch) - 1
-    inputs = torch.zeros(len(batch), longest, dtype=torch.long)
+class Batch(NamedTuple):
+    """What one step reads: `inputs`, `branches` and `places` of shape (batch, time), the rest one entry a target."""
+
+    inputs: Tensor
+    branches: Tensor
+    places: Tensor
+    positions: Tensor
+    targets: Tensor
+    owners: Tensor
+    labels: list[str]
+
+
+def collate(batch: list[Encoded]) -> Batch:
+    """Several trees, filled up to the longest."""
+    longest = max(len(item.tokens) for item in batch) - 1
+    inputs, branches, places = (torch.zeros(len(batch), longest, dtype=torch.long) for _ in range(3))
     positions, targets, owners, labels = [], [], [], []
-    for row, (tokens, turns, names) in enumerate(batch):
-        inputs[row, : len(tokens) - 1] = torch.tensor(tokens[:-1])
-        for column in range(1, len(tokens)):
-            if turns[column] >= 0:
+    for row, item in enumerate(batch):
+        length = len(item.tokens) - 1
+        inputs[row, :length] = torch.tensor(item.tokens[:-1])
+        branches[row, :length] = torch.tensor(item.branches[:-1])
+        places[row, :length] = torch.tensor(item.places[:-1])
+        for column in range(1, len(item.tokens)):
+            if item.owners[column] >= 0:
                 positions.append(row * longest + column - 1)
-                targets.append(tokens[column])
-                owners.append(len(labels) + turns[column])
-        labels += names
-    return inputs, torch.tensor(positions), torch.tensor(targets), torch.tensor(owners), labels
+                targets.append(item.tokens[column])
+                owners.append(len(labels) + item.owners[column])
+        labels += item.labels
+    return Batch(
+        inputs, branches, places, torch.tensor(positions), torch.tensor(targets), torch.tensor(owners), labels
+    )
 
 
 BEGINNING = {"copying": 0.9, "easy": 0.8}
@@ -126,11 +165,11 @@ class Meter:
         self.right: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
         self.losses: list[float] = []
 
-    def add(self, loss: Tensor, logits: Tensor, targets: Tensor, owners: Tensor, labels: list[str]) -> None:
+    def add(self, loss: Tensor, logits: Tensor, batch: Batch) -> None:
         """Counts one batch."""
-        whole = torch.ones(len(labels))
-        whole.scatter_reduce_(0, owners, (logits.argmax(-1) == targets).float(), "amin")
-        for label, exact in zip(labels, whole.tolist(), strict=True):
+        whole = torch.ones(len(batch.labels))
+        whole.scatter_reduce_(0, batch.owners, (logits.argmax(-1) == batch.targets).float(), "amin")
+        for label, exact in zip(batch.labels, whole.tolist(), strict=True):
             self.right[label][0] += exact
             self.right[label][1] += 1
         self.losses.append(loss.item())
@@ -163,6 +202,7 @@ class Worker:
         self,
         index: int,
         options: argparse.Namespace,
+        shape: Shape,
         mix: dict[str, float],
         optimiser: Optimiser,
         progress: Progress,
@@ -173,7 +213,7 @@ class Worker:
         self.index, self.options, self.optimiser = index, options, optimiser
         self.progress, self.barrier = progress, barrier
         self.tokenizer = NanoTokenizer(options.out / "tokenizer.json")
-        self.network = Nano(shape_of(options, self.tokenizer)).bfloat16()
+        self.network = Nano(shape).bfloat16()
         self.optimiser.take(self.network)
         self.mix, self.meter = Mix(mix), Meter()
         # Another seed after a restart: no conversation is seen twice.
@@ -182,13 +222,13 @@ class Worker:
 
     def step(self) -> None:
         """One batch of each worker, and one improvement of the shared weights by all of them."""
-        inputs, positions, targets, owners, labels = collate(next(self.stream))
-        logits = self.network(inputs, positions).float()
-        loss = functional.cross_entropy(logits, targets)
+        batch = collate(next(self.stream))
+        logits = self.network(batch.inputs, batch.branches, batch.places, batch.positions).float()
+        loss = functional.cross_entropy(logits, batch.targets)
         loss.backward()
-        self.meter.add(loss, logits.detach(), targets, owners, labels)
+        self.meter.add(loss, logits.detach(), batch)
         self.optimiser.give(self.index, self.network)
-        self.progress.tokens[self.index] += inputs.numel()
+        self.progress.tokens[self.index] += batch.inputs.numel()
         self.barrier.wait(WAIT_SECONDS)
         part = float(self.progress.seconds) / (60 * self.options.minutes)
         self.optimiser.improve(self.index, rate(part, int(self.optimiser.steps)))
@@ -245,43 +285,57 @@ class Worker:
         waiting.replace(path)
 
 
-def shape_of(options: argparse.Namespace, tokenizer: NanoTokenizer) -> Shape:
-    """The shape of the network that is asked for."""
-    return Shape(
-        vocabulary=len(tokenizer.tokens),
-        width=options.width,
-        layers=options.layers,
-        heads=options.heads,
-        hidden=options.hidden,
-    )
+SHAPE_OPTIONS = ("width", "layers", "heads", "hidden")
+
+
+def shape_of(options: argparse.Namespace, saved: dict[str, Any] | None) -> Shape:
+    """The shape of the network: what is asked for, else what the checkpoint has, else the default.
+
+    Raises SystemExit where what is asked for is not the checkpoint's.
+    """
+    asked = {name: getattr(options, name) for name in SHAPE_OPTIONS if getattr(options, name) is not None}
+    if saved is None:
+        return Shape(vocabulary=len(NanoTokenizer(options.out / "tokenizer.json").tokens), **asked)
+    shape = Shape(**saved["shape"])
+    for name, value in asked.items():
+        if getattr(shape, name) != value:
+            raise SystemExit(
+                f"{options.out / 'checkpoint.pt'} has {name} {getattr(shape, name)}, not {value}: "
+                f"leave --{name} out to go on with it, or begin in a new folder"
+            )
+    return shape
 
 
 def work(
     index: int,
     options: argparse.Namespace,
+    shape: Shape,
     mix: dict[str, float],
     optimiser: Optimiser,
     progress: Progress,
     barrier: Barrier,
 ) -> None:
     """The life of one worker process."""
-    Worker(index, options, mix, optimiser, progress, barrier).run()
+    Worker(index, options, shape, mix, optimiser, progress, barrier).run()
 
 
 def train(options: argparse.Namespace) -> None:
     """Runs for `options.minutes` in all; writes `checkpoint.pt` every few minutes and at the end, and a log a worker."""
     torch.manual_seed(options.seed)
-    network = Nano(shape_of(options, NanoTokenizer(options.out / "tokenizer.json")))
-    optimiser = Optimiser(network, options.workers, options.muon_rate, options.adam_rate)
-    progress, path, mix = Progress(options.workers), options.out / "checkpoint.pt", BEGINNING
-    if path.exists():
-        saved = torch.load(path)
+    path = options.out / "checkpoint.pt"
+    saved = torch.load(path) if path.exists() else None
+    shape = shape_of(options, saved)
+    optimiser = Optimiser(Nano(shape), options.workers, options.muon_rate, options.adam_rate)
+    progress, mix = Progress(options.workers), BEGINNING
+    if saved is not None:
         optimiser.load(saved["optimiser"])
         progress.seconds += saved["seconds"]
         progress.tokens[0] = sum(saved["tokens"])
         mix = saved["mix"]
     barrier = torch.multiprocessing.get_context("spawn").Barrier(options.workers)
-    torch.multiprocessing.spawn(work, (options, mix, optimiser, progress, barrier), nprocs=options.workers)
+    torch.multiprocessing.spawn(
+        work, (options, shape, mix, optimiser, progress, barrier), nprocs=options.workers
+    )
 
 
 def main() -> None:
@@ -292,10 +346,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True, help="how long to train, restarts included")
     parser.add_argument("--workers", type=int, default=2, help="processes; no more than idle cores")
     parser.add_argument("--batch", type=int, default=3072, help="tokens a batch and worker")
-    parser.add_argument("--width", type=int, default=Shape.width)
-    parser.add_argument("--layers", type=int, default=Shape.layers)
-    parser.add_argument("--heads", type=int, default=Shape.heads)
-    parser.add_argument("--hidden", type=int, default=Shape.hidden)
+    for name in SHAPE_OPTIONS:
+        parser.add_argument(
+            f"--{name}", type=int, help=f"default: as in the checkpoint, else {getattr(Shape, name)}"
+        )
     parser.add_argument("--muon-rate", type=float, default=0.02)
     parser.add_argument("--adam-rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=1)
