@@ -11,6 +11,14 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line. Returns its exit code; no expected error leaves a traceback."""
     try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        # Ctrl-C while the program was still being loaded.
+        return 130
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
         from agentmesh.cli.app import app
         from agentmesh.cli.exits import report
     except ModuleNotFoundError as error:
@@ -21,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from typer.main import get_command
 
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         # What agents say may have letters that the terminal's encoding has not.
         if isinstance(stream, io.TextIOWrapper):
@@ -32,6 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:  # noqa: BLE001  # the one place where errors become exit codes
         return _flushed(report(error))
     return _flushed(0)
+
+
+def _open_what_is_closed() -> None:
+    """Python has None for a stream that was closed before it began (`2>&-`); writing there should go nowhere."""
+    # The streams stay open for as long as the process lives.
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
 
 
 def _flushed(code: int) -> int:

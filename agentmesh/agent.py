@@ -79,6 +79,14 @@ class _Turn:
     found: tuple[str, ToolResult] | None = None
 
 
+def _no_call(name: str, reply: Reply) -> RunError:
+    if reply.finish == "length":
+        what, hint = "its call was cut", f"raise agents.{name}.max_tokens in the mesh file"
+    else:
+        what, hint = "it called no tool", f"give agents.{name} a tool that fits in the mesh file"
+    return RunError("no_tool_call", f"{name} checks others, but {what}", hint=hint)
+
+
 async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
     """Let `agent` think, call tools and answer; returns what it said.
 
@@ -95,11 +103,7 @@ async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
         await floor.recorder.inference(agent.name, reply.profile, reply_to=asked.reply_to)
         if not reply.calls:
             if must_call:
-                raise RunError(
-                    "no_tool_call",
-                    f"{agent.name} checks others but called no tool",
-                    hint=f"give agents.{agent.name} a tool in the mesh file",
-                )
+                raise _no_call(agent.name, reply)
             if reply.finish == "length":
                 floor.listen(Notice(text=_cut(turn, reply)))
             return await _say(turn, reply.text.strip(), _speed(reply), {"finish": reply.finish})

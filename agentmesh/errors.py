@@ -53,13 +53,21 @@ class RunError(AgentMeshError):
 
 
 _SHOWN = 10
+_LONGEST = 400
+
+
+def _short(text: str) -> str:
+    """On one line and of readable length: keys and values in a mesh file may be of any."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
 
 
 def _listed(path: Path, mistakes: tuple[Mistake, ...]) -> str:
     lines: list[str] = []
     for mistake in mistakes[:_SHOWN]:
         place = f"{path}:{mistake.line}" if mistake.line else f"{path}"
-        lines.append(f"{place}: {mistake.key}: {mistake.text}" if mistake.key else f"{place}: {mistake.text}")
+        told = f"{_short(mistake.key)}: {_short(mistake.text)}" if mistake.key else _short(mistake.text)
+        lines.append(f"{place}: {told}")
     if len(mistakes) > _SHOWN:
         lines.append(f"and {len(mistakes) - _SHOWN} more")
     return "\n".join(lines)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from agentmesh.agent import PEERS, Agent, Floor
 from agentmesh.dialogue import PATTERNS, Stage
-from agentmesh.errors import RunError
+from agentmesh.errors import RunError, ToolboxError
 from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
 from agentmesh.limits import Budget, LimitReached
 from agentmesh.mesh import AgentSpec, Mesh
@@ -51,13 +51,14 @@ async def open_mesh(mesh: Mesh, *, listen: Listener, ledger: Path | None = None)
     where = ledger or mesh.ledger_path
     async with AsyncExitStack() as stack:
         engines = await _open_engines(mesh, stack)
-        servers = await stack.enter_async_context(
-            open_servers(mesh.servers, base=mesh.folder, notice=lambda text: listen(Notice(text=text)))
-        )
+        with _told_at_its_line(mesh):
+            servers = await stack.enter_async_context(
+                open_servers(mesh.servers, base=mesh.folder, notice=lambda text: listen(Notice(text=text)))
+            )
         for name, spec in mesh.agents.items():
-            _toolbox(
-                name, spec, servers, {}
-            )  # a tool that nobody serves is found before anything is recorded
+            # A tool that nobody serves is found before anything is recorded.
+            with _told_at_its_line(mesh, f"agents.{name}.tools"):
+                _toolbox(name, spec, servers, {})
         keys = KeyStore(mesh.keys_dir if ledger is None else ledger.parent / "keys")
         log = await anyio.to_thread.run_sync(
             partial(Ledger.open, where, origin=mesh.origin, keys=keys, create=True)
@@ -247,6 +248,19 @@ async def _close_engine(
     except ModelError:
         if error is None:
             raise
+
+
+@contextmanager
+def _told_at_its_line(mesh: Mesh, key: str | None = None) -> Iterator[None]:
+    """Tells what only starting shows as loading tells its mistakes: with the line of `key`, or of the server."""
+    try:
+        yield
+    except ToolboxError as error:
+        line = mesh.lines.get(key or f"servers.{error.server}")
+        if line is None:
+            raise
+        message = f"{mesh.path}:{line}: {error.message}"
+        raise ToolboxError(error.reason, message, server=error.server, hint=error.hint) from error
 
 
 def _toolbox(name: str, spec: AgentSpec, servers: Servers, extra: Servers) -> Toolbox:

@@ -7,11 +7,15 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 # The vectors are other people's data and lie outside the repository; a clone elsewhere has none. CI may run as root,
-# whom no file mode stops.
-_MAY_SKIP_IN_CI = ("vectors", "root may")
+# whom no file mode stops. torch is in no extra: only who trains nano needs its half a gigabyte.
+_MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano")
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("agentmesh", deadline=None)
+settings.load_profile("agentmesh")
 
 
 @pytest.fixture(scope="session")

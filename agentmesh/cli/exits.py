@@ -57,10 +57,6 @@ _TOOLBOX_USAGE: Final = frozenset(
 _MODEL_USAGE: Final = frozenset(
     {
         "not_found",
-        "unreadable",
-        "not_gguf",
-        "truncated",
-        "malformed",
         "unsupported",
         "no_template",
         "template",
@@ -68,6 +64,7 @@ _MODEL_USAGE: Final = frozenset(
         "load_failed",
     }
 )
+_MODEL_UNREADABLE: Final = frozenset({"unreadable", "not_gguf", "truncated", "malformed"})
 _LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "permissions"})
 _LEDGER_USAGE: Final = frozenset({"no_store", "origin"})
 
@@ -94,6 +91,8 @@ def code_for(error: BaseException) -> int:
     if missing_extra(error):
         return USAGE
     if _is(error, "agentmesh_models", "ModelError"):
+        if reason in _MODEL_UNREADABLE:
+            return UNREADABLE
         return USAGE if reason in _MODEL_USAGE else FAILED
     if _is(error, "agentmesh_ledger", "LedgerError"):
         # Damaged content is a verdict; only what cannot be looked at is unreadable.
@@ -102,6 +101,8 @@ def code_for(error: BaseException) -> int:
         return USAGE if reason in _LEDGER_USAGE else FAILED
     if _is(error, "agentmesh_servers.errors", "ServersError"):
         return USAGE
+    if isinstance(error, BrokenPipeError):
+        return FAILED
     return UNREADABLE if isinstance(error, OSError) else FAILED
 
 
@@ -132,6 +133,8 @@ def report(error: BaseException) -> int:
     """Say on standard error what went wrong. Returns the exit code."""
     if os.environ.get("AGENTMESH_DEBUG") not in (None, "", "0"):
         traceback.print_exception(error, file=sys.stderr)
+    if isinstance(innermost(error), BrokenPipeError):
+        return FAILED  # whoever read our output has gone, as with `| head -1`; there is nobody to tell
     try:
         print(f"agentmesh: {explain(error)}", file=sys.stderr)
     except OSError:

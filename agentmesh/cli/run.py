@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,9 @@ from agentmesh.errors import AgentMeshError
 if TYPE_CHECKING:
     from agentmesh.events import Ended, Event, Listener
     from agentmesh.mesh import Mesh
+
+# Ctrl-C, an orderly end, and a terminal that was closed.
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def run(
@@ -75,9 +79,7 @@ def _task(mesh: Mesh, task: str | None) -> str:
     given = sys.stdin.read() if task == "-" else task
     asked = (mesh.dialogue.task or "") if given is None else given
     if not asked.strip():
-        hint = (
-            f'give it: agentmesh run {mesh.folder} "What is 17 * 23?", or set dialogue.task in the mesh file'
-        )
+        hint = f'give it: agentmesh run {shlex.quote(str(mesh.folder))} "What is 17 * 23?", or set dialogue.task in the mesh file'
         raise AgentMeshError("usage", "there is no task", hint=hint)
     return asked.strip()
 
@@ -137,11 +139,11 @@ async def _watch_signals(stop: Callable[[], None]) -> None:
     """The first Ctrl-C stops the dialogue, which is then closed in the ledger; the second ends the program."""
     import anyio
 
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*STOPPING) as signals:
         async for _ in signals:
             break
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
+    for number in STOPPING:
+        signal.signal(number, _leave)
     stop()
 
 

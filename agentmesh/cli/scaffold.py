@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -88,7 +89,7 @@ def init(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     ignored = _ignore(folder)
-    where = str(folder)
+    where = shlex.quote(str(folder))
     typer.echo(f"{folder / 'mesh.toml'}: a mesh of three agents, with notes to ask about", err=True)
     if ignored:
         typer.echo(ignored, err=True)
@@ -97,7 +98,9 @@ def init(
 
 def _files(folder: Path, name: str) -> dict[Path, str]:
     notes = {folder / "notes" / file: text for file, text in _NOTES.items()}
-    return {folder / "mesh.toml": _MESH.format(name=name, where=folder)} | notes
+    # A comment ends with its line, whatever a folder is called.
+    shown = shlex.quote("".join(letter if letter.isprintable() else "?" for letter in str(folder)))
+    return {folder / "mesh.toml": _MESH.format(name=name, where=shown)} | notes
 
 
 def _name(folder: Path, given: str | None) -> str:

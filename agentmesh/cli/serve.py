@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import typer
-
 from agentmesh.cli.exits import CANCELLED
 from agentmesh.cli.options import MeshArgument
+from agentmesh.cli.run import STOPPING
 
 if TYPE_CHECKING:
     from agentmesh.mesh import Mesh
@@ -25,7 +24,10 @@ def serve(mesh: MeshArgument) -> None:
     from agentmesh.mesh import load_mesh
 
     if anyio.run(_serve, load_mesh(mesh)):
-        raise typer.Exit(CANCELLED)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # All is closed by now. A thread may still wait for the host's next line, and Python would wait for it.
+        os._exit(CANCELLED)
 
 
 async def _serve(mesh: Mesh) -> bool:
@@ -36,11 +38,14 @@ async def _serve(mesh: Mesh) -> bool:
 
     async def watch(scope: anyio.CancelScope) -> None:
         nonlocal stopped
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*STOPPING) as signals:
             async for _ in signals:
-                stopped = True
-                scope.cancel()
-                return
+                break
+        # Whoever asks twice wants out, and the ledger needs no goodbye to be sound.
+        for number in STOPPING:
+            signal.signal(number, lambda *_: os._exit(CANCELLED))
+        stopped = True
+        scope.cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch, group.cancel_scope)

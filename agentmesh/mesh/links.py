@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from agentmesh.errors import Mistake
+from agentmesh.locations import is_address, is_program, place
 from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.shape import did_you_mean, dotted
 from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
@@ -100,10 +101,13 @@ class _Links:
         if spec.model not in self.mesh.models:
             yield from self._model((*path, "model"), spec.model)
         for number, entry in enumerate(spec.tools):
-            server = entry.partition(".")[0]
+            server, dot, tool = entry.partition(".")
             if server not in self.mesh.servers:
                 text = f"no server {server!r}{did_you_mean(server, self.mesh.servers)}"
                 yield self._at((*path, "tools", number), "unknown_server", text)
+            elif dot and not tool:
+                text = f"{entry!r} names no tool: write {server!r} for all its tools, or {server + '.TOOL'!r}"
+                yield self._at((*path, "tools", number), "unknown_tool", text)
         yield from self._named((*path, "peers"), spec.peers, but=name)
         yield from self._named((*path, "checks"), spec.checks, but=name)
         if spec.checks and not spec.tools:
@@ -138,7 +142,7 @@ class _Links:
         if script == spec and not spec.endswith(".gguf"):
             yield self._at(path, "unknown_model", self._no_model(path, spec))
             return
-        file = self.mesh.folder / Path(script).expanduser()
+        file = place(self.mesh.folder, script)
         if not file.is_file():
             what = "is a folder, not a file" if file.is_dir() else "no such file"
             yield self._at(path, "model_not_found", f"{what}: {file}")
@@ -160,17 +164,31 @@ class _Links:
         for key, wanted in (("env", "command"), ("cwd", "command"), ("options", "builtin")):
             if key in spec.model_fields_set and kind != wanted:
                 yield self._at((*path, key), "unused_key", f"has a meaning beside {wanted!r} only")
-        if "cwd" in spec.model_fields_set and not (self.mesh.folder / Path(spec.cwd).expanduser()).is_dir():
-            text = f"no such folder: {self.mesh.folder / spec.cwd}"
-            yield self._at((*path, "cwd"), "folder_not_found", text)
-        if spec.command is not None and not spec.command:
+        if spec.command is not None:
+            yield from self._command(path, spec.command, spec)
+        if spec.url is not None and not is_address(spec.url):
+            yield self._at(
+                (*path, "url"),
+                "bad_value",
+                "must begin with http:// or https:// and name a host, such as http://127.0.0.1:8000/mcp",
+            )
+        if spec.builtin is not None:
+            yield from self._builtin(path, spec.builtin, spec)
+
+    def _command(self, path: KeyPath, command: tuple[str, ...], spec: ServerSpec) -> Iterator[Mistake]:
+        folder = place(self.mesh.folder, spec.cwd)
+        for name in spec.env:
+            if not name or "=" in name:
+                yield self._at((*path, "env", name), "bad_value", "is no name of an environment variable")
+        if not folder.is_dir():
+            yield self._at((*path, "cwd"), "folder_not_found", f"no such folder: {folder}")
+        elif not command:
             yield self._at(
                 (*path, "command"), "bad_value", 'must name a program, for example ["npx", "-y", "..."]'
             )
-        if spec.url is not None and not re.match(r"https?://[^\s/]", spec.url):
-            yield self._at((*path, "url"), "bad_value", "must begin with http:// or https://")
-        if spec.builtin is not None:
-            yield from self._builtin(path, spec.builtin, spec)
+        elif not is_program(command[0], folder, spec.env):
+            text = f"the program {command[0]!r} is not found: install it, or give its path"
+            yield self._at((*path, "command"), "program_not_found", text)
 
     def _builtin(self, path: KeyPath, name: str, spec: ServerSpec) -> Iterator[Mistake]:
         if name not in registry.names():
@@ -182,29 +200,44 @@ class _Links:
             if option not in known:
                 text = f"the server {name!r} has no such option{did_you_mean(option, sorted(known))}"
                 yield self._at((*path, "options", option), "unknown_option", text)
+        if "folder" not in known:
+            return
         folder = spec.options.get("folder")
-        if folder is not None and "folder" in known and not (self.mesh.folder / folder).is_dir():
-            text = f"no such folder: {self.mesh.folder / folder}"
+        if folder is None:
+            if not os.environ.get("AGENTMESH_NOTES"):
+                text = f'is missing: the server {name!r} needs a folder: options = {{ folder = "notes" }}'
+                yield self._at((*path, "options"), "missing", text)
+        elif not place(self.mesh.folder, folder).is_dir():
+            text = f"no such folder: {place(self.mesh.folder, folder)}"
             yield self._at((*path, "options", "folder"), "folder_not_found", text)
 
     def _cycles(self) -> Iterator[Mistake]:
         """Peers that would ask one another in a circle, each circle once."""
         done: set[str] = set()
         for name in self.mesh.agents:
-            cycle = self._cycle_from(name, (), done)
+            cycle = self._cycle_from(name, done)
             if cycle:
                 path: KeyPath = ("agents", cycle[0], "peers")
                 yield self._at(path, "peer_cycle", f"peers ask one another in a circle: {' -> '.join(cycle)}")
 
-    def _cycle_from(self, name: str, above: tuple[str, ...], done: set[str]) -> tuple[str, ...] | None:
-        if name in above:
-            return (*above[above.index(name) :], name)
-        if name in done or name not in self.mesh.agents:
-            return None
-        done.add(name)
-        for peer in self.mesh.agents[name].peers:
-            # An agent that names itself is told on its own.
-            cycle = None if peer == name else self._cycle_from(peer, (*above, name), done)
-            if cycle:
-                return cycle
+    def _cycle_from(self, name: str, done: set[str]) -> tuple[str, ...] | None:
+        """The first circle met from `name` on; no recursion, which a long row of peers would exhaust."""
+        above, waiting = [name], [self._peers(name, done)]
+        while waiting:
+            peer = next(waiting[-1], None)
+            if peer is None:
+                waiting.pop()
+                above.pop()
+            elif peer in above:
+                return (*above[above.index(peer) :], peer)
+            else:
+                above.append(peer)
+                waiting.append(self._peers(peer, done))
         return None
+
+    def _peers(self, name: str, done: set[str]) -> Iterator[str]:
+        """The peers of an agent not looked at yet; one that names itself is told on its own."""
+        if name in done or name not in self.mesh.agents:
+            return iter(())
+        done.add(name)
+        return iter([peer for peer in self.mesh.agents[name].peers if peer != name])

@@ -11,6 +11,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from agentmesh.errors import MeshFileError, Mistake
+from agentmesh.locations import place
 from agentmesh.mesh.lines import KeyPath, Places, find_places
 from agentmesh.mesh.links import link_mistakes
 from agentmesh.mesh.shape import Raw, dotted, shape_mistakes, without
@@ -33,18 +34,22 @@ def load_mesh(path: Path) -> Mesh:
     data = _bytes(shown)
     text = _text(shown, data)
     raw, places = _parse(shown, text)
-    digest = hashlib.sha256(data).hexdigest()
+    try:
+        return _checked(shown, raw, places, hashlib.sha256(data).hexdigest())
+    except RecursionError:
+        raise _too_deep(shown) from None
+
+
+def _checked(path: Path, raw: Raw, places: Places, digest: str) -> Mesh:
     try:
         document = MeshDocument.model_validate(raw)
     except ValidationError as error:
         mistakes = shape_mistakes(error, places)
-        raise MeshFileError(
-            shown, _with_links(mistakes, without(raw, error), shown, digest, places)
-        ) from None
-    mesh = _mesh(document, shown, digest)
+        raise MeshFileError(path, _with_links(mistakes, without(raw, error), path, digest, places)) from None
+    mesh = _mesh(document, path, digest, places)
     links = link_mistakes(mesh, places)
     if links:
-        raise MeshFileError(shown, links)
+        raise MeshFileError(path, links)
     return mesh
 
 
@@ -60,10 +65,12 @@ def find_ledger(path: Path) -> Path:
         ledger = MeshDocument.model_validate({"mesh": raw.get("mesh", {})}).mesh.ledger
     except ValidationError as error:
         raise MeshFileError(shown, shape_mistakes(error, places)) from None
-    return shown.absolute().parent / ledger
+    return place(shown.absolute().parent, ledger)
 
 
-def _mesh(document: MeshDocument, path: Path, digest: str) -> Mesh:
+def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Mesh:
+    keys: list[KeyPath] = [("servers", name) for name in document.servers]
+    keys += [("agents", name, "tools") for name in document.agents]
     return Mesh(
         name=document.mesh.name,
         origin=document.mesh.origin or f"agentmesh.local/{document.mesh.name}",
@@ -74,6 +81,7 @@ def _mesh(document: MeshDocument, path: Path, digest: str) -> Mesh:
         servers=document.servers,
         path=path.absolute(),
         digest=digest,
+        lines={dotted(key): line for key in keys if (line := places.line(key)) is not None},
     )
 
 
@@ -88,9 +96,11 @@ def _with_links(
     told = {mistake.key for mistake in mistakes}
     more = [
         mistake
-        for mistake in link_mistakes(_mesh(document, path, digest), places)
-        # What was taken out must not be told as missing.
-        if mistake.key not in told and mistake.reason != "missing"
+        for mistake in link_mistakes(_mesh(document, path, digest, places), places)
+        # What was taken out must not be told as missing, nor its table as wrong without it.
+        if mistake.key not in told
+        and mistake.reason != "missing"
+        and not any(key.startswith(f"{mistake.key}.") for key in told)
     ]
     return tuple(sorted((*mistakes, *more), key=lambda mistake: mistake.line or 0))
 
@@ -130,8 +140,22 @@ def _parse(path: Path, text: str) -> tuple[Raw, Places]:
         repeated = tuple(_repeated(each.path, each.line, each.first, each.table) for each in places.repeated)
         raise MeshFileError(path, repeated or (_syntax(str(error), text),)) from None
     except RecursionError:
-        mistake = Mistake(reason="syntax", key="", line=None, text="is nested too deeply")
+        raise _too_deep(path) from None
+    except ValueError as error:
+        # A number of thousands of digits: Python reads no such text, and tomllib lets it say so itself.
+        mistake = Mistake(reason="syntax", key="", line=_longest_number(text), text=f"not TOML: {error}")
         raise MeshFileError(path, (mistake,)) from None
+
+
+def _too_deep(path: Path) -> MeshFileError:
+    mistake = Mistake(reason="syntax", key="", line=None, text="is nested too deeply")
+    return MeshFileError(path, (mistake,))
+
+
+def _longest_number(text: str) -> int:
+    numbers = list(re.finditer(r"[0-9_]+", text))
+    longest = max(numbers, key=lambda found: found.end() - found.start())
+    return text.count("\n", 0, longest.start()) + 1
 
 
 def _syntax(message: str, text: str) -> Mistake:

@@ -9,10 +9,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agentmesh.locations import place
+from agentmesh_models import MOST_THREADS
+
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Origin: TypeAlias = Annotated[str, Field(pattern=r"^[!-*,-~]{1,200}$")]
 """A C2SP key name: visible ASCII without `+` or spaces."""
-Text: TypeAlias = Annotated[str, Field(min_length=1)]
+# No file, program or address can have a NUL in its name; the operating system's answer to one names no line.
+Plain: TypeAlias = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Text: TypeAlias = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 # A TOML array arrives as a list: the tuple itself is converted, what stands in it stays strict.
 Texts: TypeAlias = Annotated[tuple[Text, ...], Field(strict=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
@@ -62,7 +67,7 @@ class ModelSpec(_Part):
 
     path: Text
     n_ctx: Annotated[int, Field(ge=64)] | None = None
-    threads: Count | None = None
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     gpu_layers: Annotated[int, Field(ge=-1)] = 0
 
 
@@ -93,10 +98,10 @@ class ServerSpec(_Part):
 
     builtin: str | None = None
     command: Texts | None = None
-    url: str | None = None
-    env: Mapping[str, str] = Field(default_factory=dict)
+    url: Plain | None = None
+    env: Mapping[str, Plain] = Field(default_factory=dict)
     cwd: Text = "."
-    options: Mapping[str, str] = Field(default_factory=dict)
+    options: Mapping[str, Plain] = Field(default_factory=dict)
     timeout: Seconds = 30.0
 
 
@@ -122,6 +127,8 @@ class Mesh(_Part):
     servers: Mapping[str, ServerSpec]
     path: Path
     digest: str
+    lines: Mapping[str, int] = Field(default_factory=dict)
+    """The line of each server and each agent's tools in the file, for mistakes that only running shows."""
 
     @property
     def folder(self) -> Path:
@@ -131,7 +138,7 @@ class Mesh(_Part):
     @property
     def ledger_path(self) -> Path:
         """Where the dialogues are recorded."""
-        return self.folder / self.ledger
+        return place(self.folder, self.ledger)
 
     @property
     def keys_dir(self) -> Path:

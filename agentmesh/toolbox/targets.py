@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
-from urllib.parse import urlsplit
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -20,6 +18,7 @@ from mcp.types import Implementation
 
 import agentmesh_servers
 from agentmesh.errors import ToolboxError
+from agentmesh.locations import is_address, is_program, place
 from agentmesh.toolbox.stderr import LastWords, captured_stderr
 from agentmesh.toolbox.wire import Watch, watched
 from agentmesh_servers import ServersError
@@ -107,7 +106,7 @@ def find_target(name: str, source: Source, *, base: Path) -> Target:
     if source.command is not None:
         return _command(name, source.command, source, base)
     url = source.url or ""
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    if not is_address(url):
         raise ToolboxError(
             "bad_url",
             f"server {name}: {url!r} is not an address",
@@ -119,7 +118,7 @@ def find_target(name: str, source: Source, *, base: Path) -> Target:
 
 def _builtin(name: str, builtin: str, source: ServerSource, base: Path) -> Target:
     options = {
-        key: str(base / Path(value).expanduser()) if key in _FOLDER_OPTIONS else value
+        key: str(place(base, value)) if key in _FOLDER_OPTIONS else value
         for key, value in source.options.items()
     }
     try:
@@ -130,7 +129,7 @@ def _builtin(name: str, builtin: str, source: ServerSource, base: Path) -> Targe
 
 
 def _command(name: str, command: Sequence[str], source: ServerSource, base: Path) -> Target:
-    folder = base / Path(source.cwd).expanduser()
+    folder = place(base, source.cwd)
     if not command:
         raise ToolboxError("no_command", f"server {name}: its command is empty", server=name)
     if not folder.is_dir():
@@ -141,11 +140,7 @@ def _command(name: str, command: Sequence[str], source: ServerSource, base: Path
             hint="correct its cwd",
         )
     program = command[0]
-    # A name with a slash is a path from the server's folder; any other is looked up as a shell would.
-    found = (
-        (folder / program).is_file() if "/" in program else shutil.which(program, path=source.env.get("PATH"))
-    )
-    if not found:
+    if not is_program(program, folder, source.env):
         raise ToolboxError(
             "no_command",
             f"server {name}: the command {program!r} is not found",

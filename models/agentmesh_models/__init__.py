@@ -22,9 +22,11 @@ from agentmesh_models.chat import (
 )
 from agentmesh_models.digest import file_digest
 from agentmesh_models.errors import ModelError
+from agentmesh_models.threads import MOST_THREADS
 from agentmesh_models.toolformat import normalise_schema
 
 __all__ = [
+    "MOST_THREADS",
     "Engine",
     "JsonValue",
     "Message",

@@ -93,7 +93,10 @@ def nano_path() -> Path:
 
 
 def _path(text: str, base: Path | None) -> Path:
-    path = Path(text).expanduser()
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:  # ~somebody, and there is no such user: then it is a name like any other
+        path = Path(text)
     return path if path.is_absolute() or base is None else base / path
 
 

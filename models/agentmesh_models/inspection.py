@@ -14,6 +14,7 @@ from agentmesh_models.gguf import GgufFile, read_gguf
 from agentmesh_models.toolformat import detect
 
 DEFAULT_N_CTX: Final = 8192
+_MOST_LAYERS: Final = 512
 _TEMPLATE: Final = "tokenizer.chat_template"
 
 
@@ -40,6 +41,14 @@ def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
     architecture = file.text("general.architecture")
     if architecture is None:
         raise ModelError("malformed", "the metadata names no architecture", path=path)
+    layers = file.number(f"{architecture}.block_count")
+    if layers is not None and not 1 <= layers <= _MOST_LAYERS:
+        # llama.cpp's own check of it is an assertion that ends the whole process.
+        raise ModelError(
+            "malformed",
+            f"{architecture}.block_count is {layers}, and a model has 1 to {_MOST_LAYERS} layers",
+            path=path,
+        )
     parts = file.number("split.count") or 1
     if parts > 1:
         raise ModelError(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from agentmesh_models.errors import ModelError
+
+MOST_THREADS: Final = 512
+"""llama.cpp ends the whole process where the system has no room for all the threads it was asked for."""
 
 
 def thread_count(asked: int | None = None) -> int:
@@ -14,16 +18,18 @@ def thread_count(asked: int | None = None) -> int:
     another.
 
     Raises:
-        ModelError: reason "bad_request" when the number asked for, or the variable, is not a positive number.
+        ModelError: reason "bad_request" when the number asked for, or the variable, is not from 1 to 512.
     """
     if asked is not None:
-        if asked < 1:
-            raise ModelError("bad_request", f"threads must be at least 1, not {asked}")
+        if not 1 <= asked <= MOST_THREADS:
+            raise ModelError("bad_request", f"threads must be 1 to {MOST_THREADS}, not {asked}")
         return asked
     text = os.environ.get("AGENTMESH_THREADS", "").strip()
     if text:
-        if not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise ModelError("bad_request", f"AGENTMESH_THREADS must be a positive number, not {text!r}")
+        if not (text.isascii() and text.isdigit() and len(text) < 5 and 1 <= int(text) <= MOST_THREADS):
+            raise ModelError(
+                "bad_request", f"AGENTMESH_THREADS must be a number from 1 to {MOST_THREADS}, not {text!r}"
+            )
         return int(text)
     try:
         busy = os.getloadavg()[0]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -17,7 +19,10 @@ example, as an MCP host starts it:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serves until standard input ends. Exit status 0 then, 2 for a wrong command line or install, 1 otherwise."""
+    """Serves until standard input ends. Exit status 0 then, 2 for a wrong command line or install, 1 otherwise.
+
+    Ctrl-C ends the process with status 130.
+    """
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.list:
@@ -36,10 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(error.message)
         print(f"agentmesh-server: {error.message}", file=sys.stderr)
         return 2 if error.reason == "missing_extra" else 1
-    try:
-        server.run()
-    except KeyboardInterrupt:
-        return 130
+    # The SDK waits for the host's next line before it can be stopped; nothing here needs a goodbye.
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    server.run()
     return 0
 
 

@@ -9,12 +9,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Any, Final
 
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel
+from mcp.types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, ValidationError
 
 from agentmesh_servers.errors import ServersError
 
@@ -50,7 +51,7 @@ def logging_left_alone() -> Iterator[None]:
 def make_server(name: str, *, title: str, instructions: str) -> MCPServer:
     """An empty server with the identity that every server of this package carries."""
     with logging_left_alone():
-        return MCPServer(name, title=title, instructions=instructions, version=distribution_version())
+        return _Server(name, title=title, instructions=instructions, version=distribution_version())
 
 
 def answer(text: str, value: BaseModel) -> CallToolResult:
@@ -61,6 +62,28 @@ def answer(text: str, value: BaseModel) -> CallToolResult:
     return CallToolResult(
         content=[TextContent(type="text", text=text)], structured_content=value.model_dump(mode="json")
     )
+
+
+class _Server(MCPServer):
+    """Tells of wrong arguments in words that a model can act on; the SDK's are pydantic's, with a web address."""
+
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(_told(name, error.__cause__)) from error
+            raise
+
+
+def _told(name: str, error: ValidationError) -> str:
+    mistakes = [
+        f"{'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
+        for found in error.errors(include_url=False, include_input=False)
+    ]
+    return f"wrong arguments for {name}: {'; '.join(mistakes)}"
 
 
 @contextmanager

@@ -31,7 +31,12 @@ def text(value: str) -> bytes:
 
 
 def gguf_bytes(
-    *, magic: bytes = b"GGUF", version: int = 3, template: str | None = CHATML, data: bytes = bytes(128)
+    *,
+    magic: bytes = b"GGUF",
+    version: int = 3,
+    template: str | None = CHATML,
+    data: bytes = bytes(128),
+    layers: int | None = None,
 ) -> bytes:
     """A whole GGUF file, byte by byte: five kinds of metadata and two small tensors."""
     pairs = [
@@ -43,6 +48,8 @@ def gguf_bytes(
         text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 0.0, 1.0, 2.0),
         text("tokenizer.ggml.bos_token_id") + struct.pack("<II", 4, 1),
     ]
+    if layers is not None:
+        pairs.append(text("llama.block_count") + struct.pack("<II", 4, layers))
     if template is not None:
         pairs.append(text("tokenizer.chat_template") + struct.pack("<I", 8) + text(template))
     tensors = [

@@ -96,3 +96,12 @@ def test_without_llama_cpp_the_message_says_what_to_install() -> None:
         "except m.ModelError as e: print(e.reason, e)\n"
     )
     assert run(code).startswith("no_backend") and "pip install 'agentmesh-runtime[llama]'" in run(code)
+
+
+@pytest.mark.parametrize("layers", [0, 513, 4_000_000_000])
+def test_a_number_of_layers_that_llama_cpp_would_end_the_process_over_is_refused(
+    make_gguf: Callable[..., Path], layers: int
+) -> None:
+    with pytest.raises(ModelError, match=f"block_count is {layers}") as caught:
+        open_model(str(make_gguf(layers=layers)))
+    assert caught.value.reason == "malformed"

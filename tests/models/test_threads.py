@@ -25,7 +25,7 @@ def test_by_default_idle_cores_are_taken_and_at_least_one(
     assert thread_count() == max(1, available_cores() - round(load))
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "²"])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "²", "513", "9" * 30])
 def test_a_variable_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("AGENTMESH_THREADS", text)
     with pytest.raises(ModelError, match="AGENTMESH_THREADS"):
@@ -33,5 +33,11 @@ def test_a_variable_that_is_no_number_is_told(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_no_threads_at_all_are_refused() -> None:
-    with pytest.raises(ModelError, match="at least 1"):
+    with pytest.raises(ModelError, match="1 to 512"):
         thread_count(0)
+
+
+def test_more_threads_than_llama_cpp_survives_are_refused() -> None:
+    assert thread_count(512) == 512
+    with pytest.raises(ModelError, match="1 to 512"):
+        thread_count(513)

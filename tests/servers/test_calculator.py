@@ -201,3 +201,27 @@ def test_a_decimal_that_ends_is_the_number_and_a_rounded_one_is_near(number: Fra
         assert Fraction(plain) == number
     about = Fraction(rounded_text(number))
     assert abs(about - number) <= max(abs(number), Fraction(1)) / 1_000_000
+
+
+@pytest.mark.parametrize("number", range(2, 400))
+def test_whole_parts_of_what_comes_out_whole_after_roots_are_right(number: int) -> None:
+    assert compute(f"floor(sqrt({number}) * sqrt({number}))").number == number
+    assert compute(f"ceil(sqrt({number}) * sqrt({number}))").number == number
+    assert compute(f"sqrt({number * number * number}) // sqrt({number})").number == number
+    assert compute(f"(sqrt({2 * number * number}) / sqrt(2)) mod {number}").number == 0
+
+
+def test_whole_parts_of_other_roots_are_not_rounded_up() -> None:
+    assert compute("floor(sqrt(25 - 10^-30))").number == 4
+    assert compute("ceil(sqrt(25 + 10^-30))").number == 6
+
+
+@pytest.mark.parametrize("expression", ["0x10", "2 + 0XfF"])
+def test_hexadecimal_is_refused_and_not_taken_for_a_product(expression: str) -> None:
+    with pytest.raises(ServersError, match="decimal") as caught:
+        evaluate(expression)
+    assert caught.value.reason == "bad_input"
+
+
+def test_x_between_numbers_is_times() -> None:
+    assert evaluate("10x5").text == evaluate("10 x 5").text == "50"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,6 +29,18 @@ TOOLS = {
     "notes": ["search_notes", "read_note"],
     "units": ["convert"],
 }
+INITIALIZE = json.dumps(
+    {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "initialize",
+        "params": {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "host", "version": "1"},
+        },
+    }
+)
 # name, tool, arguments, text, structured content
 CALLS: list[tuple[str, str, dict[str, object], str, dict[str, object]]] = [
     (
@@ -250,3 +264,47 @@ def test_without_the_mcp_sdk_it_says_which_extra_it_wants() -> None:
     )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "agentmesh-runtime[mcp]" in ended.stderr and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "arguments", "says"),
+    [
+        ("calculator", "evaluate", {}, "wrong arguments for evaluate: expression: field required"),
+        ("units", "convert", {"value": "x", "from_unit": "m"}, "to_unit: field required"),
+        (
+            "units",
+            "convert",
+            {"value": True, "from_unit": "m", "to_unit": "km"},
+            "value: value error, a number is wanted, not true or false",
+        ),
+    ],
+)
+async def test_wrong_arguments_are_told_in_words_to_act_on(
+    name: str, tool: str, arguments: dict[str, object], says: str
+) -> None:
+    async with Client(agentmesh_servers.build(name)) as client:
+        result = await client.call_tool(tool, arguments)
+    (block,) = result.content
+    assert isinstance(block, TextContent)
+    assert result.is_error and says in block.text
+    assert "pydantic" not in block.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send on Windows")
+def test_ctrl_c_ends_a_server_whose_host_says_nothing() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentmesh_servers", "calculator"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(INITIALIZE + "\n")
+        process.stdin.flush()
+        assert "calculator" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
+    finally:
+        process.kill()
+        process.communicate()

@@ -184,3 +184,14 @@ def test_any_file_and_any_question_give_an_answer_or_this_packages_error(
             assert question(asked).text  # type: ignore[operator]  # both take one text
         except ServersError as error:
             assert "\n" not in error.message
+
+
+def test_notes_alike_in_title_and_file_name_are_told_apart_by_their_paths(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "a.md").write_text("# Alpha\n\nfirst\n")
+    (folder / "sub" / "a.md").write_text("# Alpha\n\nsecond\n")
+    (folder / "other.md").write_text("# Alpha\n\nthird\n")
+    notes = NotesFolder.open(folder)
+    titles = notes.search("alpha").titles
+    assert titles == ("Alpha (a)", "Alpha (other)", "Alpha (sub/a)")
+    assert [notes.read(title).text for title in titles] == ["first", "third", "second"]

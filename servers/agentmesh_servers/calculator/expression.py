@@ -28,6 +28,7 @@ _TOKEN: Final = re.compile(
     r"|(?P<word>[A-Za-z_]+)"
     r"|(?P<sign>\*\*|//|[-+*/%^()!=,×÷−–·⋅√])"
 )
+_HEXADECIMAL: Final = re.compile(r"(?<![0-9.])0[xX][0-9A-Fa-f]")
 _SPELLED: Final = {
     "**": "^", "×": "*", "·": "*", "⋅": "*", "÷": "/", "−": "-", "–": "-", "√": "sqrt",
     "x": "*", "of": "*", "times": "*", "plus": "+", "minus": "-", "mod": "mod",
@@ -90,6 +91,9 @@ def _tokens(expression: str) -> list[_Token]:
     tokens: list[_Token] = []
     position = 0
     while position < len(expression):
+        if _HEXADECIMAL.match(expression, position):
+            # Read as 0 times 10, it would be answered wrongly rather than refused.
+            raise ServersError("bad_input", "write numbers in decimal: 16, not 0x10")
         match = _TOKEN.match(expression, position)
         if match is None:
             raise ServersError(

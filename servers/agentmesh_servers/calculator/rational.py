@@ -19,6 +19,7 @@ MAX_PLAIN_DECIMALS: Final = 30
 _MAX_BITS: Final = int(MAX_DIGITS / log10(2)) + 1
 _MAX_FACTORIAL: Final = 449  # 450! has more than MAX_DIGITS digits
 _CARRIED_DIGITS: Final = 60
+_TRUSTED_DIGITS: Final = 50  # of those carried, what many roundings leave right
 _SHOWN_DECIMALS: Final = 6
 
 
@@ -49,12 +50,15 @@ def divide(left: Value, right: Value) -> Value:
 
 def floor_divide(left: Value, right: Value) -> Value:
     _refuse_zero(right)
-    return _settle(Fraction(left.number // right.number), exact=left.exact and right.exact)
+    exact = left.exact and right.exact
+    return _settle(Fraction(floor(_near_whole(left.number / right.number, exact=exact))), exact=exact)
 
 
 def modulo(left: Value, right: Value) -> Value:
     _refuse_zero(right)
-    return _settle(left.number % right.number, exact=left.exact and right.exact)
+    exact = left.exact and right.exact
+    quotient = _near_whole(left.number / right.number, exact=exact)
+    return _settle((quotient - floor(quotient)) * right.number, exact=exact)
 
 
 def negate(value: Value) -> Value:
@@ -112,11 +116,11 @@ def absolute(value: Value) -> Value:
 
 
 def round_down(value: Value) -> Value:
-    return Value(number=Fraction(floor(value.number)), exact=value.exact)
+    return Value(number=Fraction(floor(_near_whole(value.number, exact=value.exact))), exact=value.exact)
 
 
 def round_up(value: Value) -> Value:
-    return Value(number=Fraction(ceil(value.number)), exact=value.exact)
+    return Value(number=Fraction(ceil(_near_whole(value.number, exact=value.exact))), exact=value.exact)
 
 
 def round_half_away(value: Value) -> Value:
@@ -182,6 +186,13 @@ def _settle(number: Fraction, *, exact: bool) -> Value:
     if max(number.numerator.bit_length(), number.denominator.bit_length()) > _MAX_BITS:
         _too_large()
     return Value(number=number, exact=exact)
+
+
+def _near_whole(number: Fraction, *, exact: bool) -> Fraction:
+    """`number`, or the whole number that an approximation cannot be told from: sqrt(5)^2 is 5, and its floor is not 4."""
+    whole = Fraction(round(number))
+    near = not exact and abs(number - whole) <= max(abs(number), Fraction(1)) / 10**_TRUSTED_DIGITS
+    return whole if near else number
 
 
 def _carried(number: Fraction) -> Fraction:

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -85,15 +86,19 @@ class NotesFolder:
         return cls(root=root)
 
     def notes(self) -> tuple[Note, ...]:
-        """All notes, by path. Two notes of one title are told apart by their file names."""
-        found = [_parsed(path.stem, raw) for path, raw in self._files()]
-        titles = [_plain(note.title) for note in found]
-        return tuple(
-            note
-            if titles.count(plain) == 1
-            else Note(title=f"{note.title} ({note.stem})", stem=note.stem, text=note.text)
-            for note, plain in zip(found, titles, strict=True)
-        )
+        """All notes, by path. Notes of one title are told apart by their file names, else by their paths."""
+        files = list(self._files())
+        found = [_parsed(path.stem, raw) for path, raw in files]
+        titles = Counter(_plain(note.title) for note in found)
+        names = Counter((_plain(note.title), _plain(note.stem)) for note in found)
+        notes: list[Note] = []
+        for note, (path, _) in zip(found, files, strict=True):
+            name = note.stem
+            if names[_plain(note.title), _plain(note.stem)] > 1:
+                name = _one_line(path.relative_to(self.root).with_suffix("").as_posix())
+            title = note.title if titles[_plain(note.title)] == 1 else f"{note.title} ({name})"
+            notes.append(Note(title=title, stem=note.stem, text=note.text))
+        return tuple(notes)
 
     def search(self, query: str) -> Search:
         """The notes that hold every word of the query; those that hold them in the title come first.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from mcp.server import MCPServer
 from mcp.types import CallToolResult
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from agentmesh_servers.face import READS_ONLY, advice, answer, make_server
 from agentmesh_servers.units.conversion import convert as convert_units
@@ -30,6 +30,12 @@ class Conversion(BaseModel):
     exact: bool = Field(title="Exact", description="False where the result was rounded")
 
 
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is wanted, not true or false")
+    return value
+
+
 def build() -> MCPServer:
     """The units server with its one tool, `convert`."""
     server = make_server("units", title="Units", instructions=INSTRUCTIONS)
@@ -38,7 +44,9 @@ def build() -> MCPServer:
         title="Convert", description="Convert a value from one unit to another.", annotations=READS_ONLY
     )
     async def convert(
-        value: Annotated[float, Field(description="The value to convert", allow_inf_nan=False)],
+        value: Annotated[
+            float, Field(description="The value to convert", allow_inf_nan=False), BeforeValidator(_no_truth)
+        ],
         from_unit: Annotated[str, Field(description="Unit to convert from")],
         to_unit: Annotated[str, Field(description="Unit to convert to")],
     ) -> Annotated[CallToolResult, Conversion]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ def test_init_takes_a_name_and_refuses_one_that_cannot_be(agentmesh: Agentmesh, 
     assert load_mesh(tmp_path / "a").name == "ours"
     assert agentmesh("init", tmp_path / "b", "--name", "not ours").code == 2
     assert not (tmp_path / "b").exists()
+
+
+def test_init_prints_a_command_that_works_whatever_the_folder_is_called(
+    agentmesh: Agentmesh, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my desk\nnew"
+    done = agentmesh("init", folder)
+    assert shlex.split(done.out) == ["agentmesh", "run", str(folder)]
+    assert load_mesh(folder).name == "my-desk-new"
 
 
 def test_init_overwrites_nothing(agentmesh: Agentmesh, tmp_path: Path) -> None:

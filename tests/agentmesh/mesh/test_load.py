@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh.errors import MeshFileError
-from agentmesh.mesh import load_mesh
+from agentmesh.mesh import find_ledger, load_mesh
 
 GOOD = """\
 [mesh]
@@ -44,7 +44,7 @@ builtin = "notes"
 options = { folder = "texts" }
 
 [servers.files]
-command = ["npx", "server"]
+command = ["sh", "server"]
 env = { HOME = "x" }
 timeout = 5
 """
@@ -85,7 +85,7 @@ def test_a_good_file_becomes_a_mesh(folder: Path) -> None:
     assert mesh.agents["math"].tools == ("calculator.evaluate", "notes")
     assert mesh.dialogue.limits.turns == 5
     assert mesh.dialogue.limits.identical_calls == 3
-    assert mesh.servers["files"].command == ("npx", "server")
+    assert mesh.servers["files"].command == ("sh", "server")
     assert mesh.servers["files"].timeout == 5.0
     assert mesh.model_spec("front") == ("nano", None, None, 0)
     assert mesh.model_spec("math") == ("qwen.gguf", 4096, None, 0)
@@ -162,10 +162,10 @@ MISTAKES = [
         "did you mean 'folder'?",
     ),
     ('"texts"', '"gone"', "folder_not_found", "servers.notes.options.folder", '"gone"', "no such folder"),
-    ('command = ["npx", "server"]', "", "bad_server", "servers.files", "[servers.files]", "exactly one"),
+    ('command = ["sh", "server"]', "", "bad_server", "servers.files", "[servers.files]", "exactly one"),
     ("timeout = 5", 'url = "http://x"', "bad_server", "servers.files", "[servers.files]", "command and url"),
     ("timeout = 5", "timeout = -1", "bad_value", "servers.files.timeout", "timeout", "greater than 0"),
-    ('["npx", "server"]', "[]", "bad_value", "servers.files.command", "command", "must name a program"),
+    ('["sh", "server"]', "[]", "bad_value", "servers.files.command", "command", "must name a program"),
     (
         'about = "Calculates."',
         'prompt = "{tsak}"',
@@ -330,6 +330,67 @@ def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
 def test_a_value_of_the_wrong_kind_is_told_in_plain_words(folder: Path, text: str, says: str) -> None:
     lines = f'mesh.name = "d"\n{text}\n'
     assert says in refused(folder, lines).message
+
+
+SERVER = 'mesh.name = "d"\n[agents.a]\nmodel = "nano"\nrole = "You."\ntools = ["s"]\n[servers.s]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("builtin = 'notes'", 6, "servers.s.options: is missing: the server 'notes' needs a folder"),
+        ("command = ['no-such-program']", 7, "the program 'no-such-program' is not found"),
+        ("command = ['./gone']", 7, "the program './gone' is not found"),
+        ("command = ['sh']\nenv = { 'A=B' = 'x' }", 8, "is no name of an environment variable"),
+        ("command = ['sh', 'a\\u0000b']".replace("'", '"'), 7, "characters that are not allowed"),
+        ("url = 'http://:80/x'", 7, "must begin with http:// or https:// and name a host"),
+        ("url = 'http://[::1'", 7, "must begin with http:// or https:// and name a host"),
+        ("url = 'http://localhost:99999999/x'", 7, "must begin with http:// or https:// and name a host"),
+        ("command = ['sh']\ncwd = '~nosuchuser/x'", 8, "no such folder"),
+    ],
+)
+def test_a_server_that_cannot_be_meant_is_told_before_anything_starts(
+    folder: Path, text: str, line: int, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AGENTMESH_NOTES", raising=False)
+    error = refused(folder, SERVER + text)
+    assert error.line == line
+    assert says in error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[agents.b]\nmodel = 'nano'\nrole = 'x'\ntools = ['s.']", "'s.' names no tool: write 's'"),
+        ("[agents.b]\nmodel = '~nosuchuser/x.gguf'\nrole = 'x'", "agents.b.model: no such file"),
+        ("[models.m]\npath = 'nano'\nthreads = 100000000", "models.m.threads: input should be less"),
+        ("[dialogue.limits]\nturns = " + "9" * 5000, "mesh.toml:9: not TOML: exceeds the limit"),
+        ("[a" + ".a" * 3000 + "]", "is nested too deeply"),
+    ],
+)
+def test_what_python_itself_would_trip_over_is_a_mistake_too(folder: Path, text: str, says: str) -> None:
+    message = refused(folder, f"{SERVER}builtin = 'calculator'\n{text}\n").message
+    assert says.lower() in message.lower()
+
+
+def test_a_long_row_of_peers_is_no_circle_and_no_crash(folder: Path) -> None:
+    text = 'mesh.name = "d"\n'
+    for number in range(1500):
+        peer = f"peers = ['a{number - 1}']\n" if number else ""
+        text += f"[agents.a{number}]\nmodel = 'nano'\nrole = 'x'\n{peer}"
+    (folder / "mesh.toml").write_text(text)
+    assert len(load_mesh(folder).agents) == 1500
+
+
+def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = folder / "home"
+    (home / "notes").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    options = "options = { folder = '~/notes' }"
+    text = f"mesh.name = 'd'\nmesh.ledger = '~/l.db'\n{SERVER[16:]}builtin = 'notes'\n{options}\n"
+    (folder / "mesh.toml").write_text(text)
+    assert load_mesh(folder).ledger_path == home / "l.db"
+    assert find_ledger(folder) == home / "l.db"
 
 
 @given(st.data())
