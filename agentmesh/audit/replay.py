@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentmesh_ledger import AgentId, JsonValue, LedgerError, Record, TranscriptAudit, Verified
+from agentmesh_ledger.source import is_ledger, opened
 from agentmesh_ledger.store import LedgerAudit
-
-_SQLITE = b"SQLite format 3\x00"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +21,7 @@ class ReplayedMessage:
     """A message as recorded. `check` is "verified", "withheld" (signed, but its content is not here), or the problem."""
 
     index: int
+    dialogue: str
     kind: str
     author: AgentId
     author_name: str
@@ -42,7 +42,7 @@ class Replay:
 
 
 def replay(source: Path, dialogue: str | None = None) -> Replay:
-    """Replay a ledger file or a transcript, whole or one dialogue of it.
+    """Replay a ledger file or a transcript, whole or one dialogue of it. `-` is a transcript on standard input.
 
     A record that does not verify is replayed up to the message where it fails, each message so far marked as standing
     in a record that does not hold, and `problem` says why.
@@ -60,7 +60,7 @@ def replay(source: Path, dialogue: str | None = None) -> Replay:
         problem = error
     names = _names(records)
     found = [record for record in records if dialogue is None or record.message.dialogue == dialogue]
-    if not found and problem is None:
+    if not found and dialogue is not None and problem is None:
         raise LedgerError("not_found", f"there is no dialogue {dialogue!r} in it", path=str(source))
     note = None if problem is None else "in a record that does not verify"
     return Replay(
@@ -72,30 +72,20 @@ def replay(source: Path, dialogue: str | None = None) -> Replay:
 
 def _read(source: Path, records: list[Record]) -> Verified:
     """Fill `records` as far as they are sound, so that a failure shows what stands before it."""
-    if _is_database(source):
-        stored = LedgerAudit(source)
-        _take(stored, records)
-        return stored.verified()
-    with source.open("rb") as stream:
-        written = TranscriptAudit(stream)
-        _take(written, records)
-        return written.verified()
+    with opened(source) as stream:
+        if not is_ledger(stream, source):
+            written = TranscriptAudit(stream)
+            _take(written, records)
+            return written.verified()
+    stored = LedgerAudit(source)
+    _take(stored, records)
+    return stored.verified()
 
 
 def _take(audit: Iterable[Record], records: list[Record]) -> None:
     """One by one, so that what came before a failure is kept."""
     for record in audit:
         records.append(record)
-
-
-def _is_database(source: Path) -> bool:
-    try:
-        with source.open("rb") as stream:
-            return stream.read(len(_SQLITE)) == _SQLITE
-    except FileNotFoundError as error:
-        raise LedgerError("not_found", "there is no such file", path=str(source)) from error
-    except OSError as error:
-        raise LedgerError("unreadable", f"it cannot be read: {error.strerror}", path=str(source)) from error
 
 
 def _names(records: list[Record]) -> dict[AgentId, str]:
@@ -111,6 +101,7 @@ def _message(record: Record, names: Mapping[AgentId, str], note: str | None) -> 
     withheld = any(part.data is None for part in record.parts)
     return ReplayedMessage(
         index=record.index,
+        dialogue=message.dialogue,
         kind=message.kind,
         author=message.author,
         author_name=names.get(message.author, message.author),
@@ -132,6 +123,6 @@ def _text(record: Record) -> str:
         if part.name == "arguments":
             try:
                 return json.dumps(json.loads(part.data), ensure_ascii=False)
-            except ValueError:
+            except (ValueError, RecursionError):  # a signed part may nest as deep as it likes
                 return part.data.decode("utf-8", "replace")
     return ""

@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentmesh.cli.options import JsonOption
-from agentmesh.cli.where import is_ledger, ledger_file, pick_dialogue
+from agentmesh.cli.where import is_place, ledger_file, pick_dialogue
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
+    from agentmesh.audit import Replay, ReplayedMessage
     from agentmesh_ledger import Verified
 
 
 def verify(
     record: Annotated[
         Path,
-        typer.Argument(metavar="RECORD", help="A transcript, a ledger file, a mesh file or its folder."),
+        typer.Argument(
+            metavar="RECORD",
+            help="A transcript (- is standard input), a ledger file, a mesh file or its folder.",
+        ),
     ] = Path(),
     key: Annotated[
         list[str] | None,
@@ -39,11 +43,12 @@ def verify(
     from agentmesh.view.evidence import evidence_json, evidence_text, failure_json
     from agentmesh.view.text import json_line
     from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.source import read_note
 
     for pin in key or []:
         _require_vkey(pin)
-    note = None if expect is None else expect.read_text(encoding="utf-8")
     try:
+        note = None if expect is None else read_note(expect)
         found = _verified(record, key or [], note)
     except LedgerError as error:
         if json:
@@ -55,7 +60,10 @@ def verify(
 def replay(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A transcript, a ledger file, a mesh file or its folder."),
+        typer.Argument(
+            metavar="SOURCE",
+            help="A transcript (- is standard input), a ledger file, a mesh file or its folder.",
+        ),
     ] = Path(),
     dialogue: Annotated[
         str | None,
@@ -70,9 +78,9 @@ def replay(
     from agentmesh.view.dialogue import Entry, entry_json, entry_text
     from agentmesh.view.text import count, json_line
 
-    path = ledger_file(source) if is_ledger(source) else source
-    again = replayed(path, _chosen(path, dialogue))
-    for message in again.messages:
+    again = replayed(ledger_file(source) if is_place(source) else source)
+    messages = again.messages if dialogue is None else _of_dialogue(again, dialogue)
+    for message in messages:
         entry = Entry(
             index=message.index,
             kind=message.kind,
@@ -87,7 +95,7 @@ def replay(
     if again.problem is not None:
         raise again.problem
     if not json:
-        print(f"{count(len(again.messages), 'message')}, all verified", file=sys.stderr)
+        print(f"{count(len(messages), 'message')}, all verified", file=sys.stderr)
 
 
 def _require_vkey(text: str) -> None:
@@ -102,20 +110,26 @@ def _require_vkey(text: str) -> None:
 
 
 def _verified(record: Path, keys: list[str], expect: str | None) -> Verified:
-    if is_ledger(record):
-        from agentmesh_ledger.store import verify_ledger
-
-        return verify_ledger(ledger_file(record), keys=keys, expect=expect)
     from agentmesh_ledger import verify_transcript
+    from agentmesh_ledger.source import is_ledger, opened
 
-    return verify_transcript(record, keys=keys, expect=expect)
+    if not is_place(record):
+        with opened(record) as stream:
+            if not is_ledger(stream, record):
+                return verify_transcript(stream, keys=keys, expect=expect)
+    from agentmesh_ledger.store import verify_ledger
+
+    return verify_ledger(ledger_file(record), keys=keys, expect=expect)
 
 
-def _chosen(path: Path, dialogue: str | None) -> str | None:
-    """The dialogue's whole id, where the source is a ledger that can tell it."""
-    if dialogue is None or not is_ledger(path):
-        return dialogue
-    from agentmesh_ledger.log import Ledger
-
-    with Ledger.open(path, read_only=True) as log:
-        return pick_dialogue(dialogue, [each.id for each in log.dialogues()])
+def _of_dialogue(again: Replay, wanted: str) -> tuple[ReplayedMessage, ...]:
+    """The messages of the dialogue meant, told from what the record itself holds."""
+    ids = list(dict.fromkeys(message.dialogue for message in again.messages))
+    try:
+        # The log's own affairs are no dialogue that `latest` or a beginning could mean.
+        chosen = wanted if wanted in ids else pick_dialogue(wanted, [each for each in ids if each != "log"])
+    except AgentMeshError as error:
+        if again.problem is None or not wanted:
+            raise
+        raise again.problem from error  # what is wanted may stand after what is damaged
+    return tuple(message for message in again.messages if message.dialogue == chosen)

@@ -112,9 +112,9 @@ def _arguments(text: str) -> str:
 
     try:
         value: object = json_format.loads(text)
-    except ValueError:
+        return arguments_text(value) if isinstance(value, dict) else text
+    except (ValueError, RecursionError):  # a signed part may nest as deep as it likes
         return text
-    return arguments_text(value) if isinstance(value, dict) else text
 
 
 def _name(names: Mapping[AgentId, str], agent: AgentId) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from agentmesh.errors import AgentMeshError
 
 _DATABASES = frozenset({".db", ".sqlite", ".sqlite3"})
-_SQLITE = b"SQLite format 3\x00"
 
 
 def ledger_file(where: Path | None) -> Path:
@@ -38,15 +37,9 @@ def ledger_file(where: Path | None) -> Path:
     return ledger
 
 
-def is_ledger(path: Path) -> bool:
-    """Whether a path stands for a ledger, rather than a transcript. Does not say that the file is sound."""
-    if path.is_dir() or path.suffix == ".toml" or path.suffix in _DATABASES:
-        return True
-    try:
-        with path.open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
+def is_place(path: Path) -> bool:
+    """Whether a path stands for a ledger by what it is called: a folder, a mesh file, a database. Opens nothing."""
+    return path.is_dir() or path.suffix == ".toml" or path.suffix in _DATABASES
 
 
 def pick_dialogue(wanted: str, ids: Sequence[str]) -> str:
@@ -55,8 +48,12 @@ def pick_dialogue(wanted: str, ids: Sequence[str]) -> str:
     Raises:
         AgentMeshError: no dialogue, or more than one.
     """
+    if not wanted:
+        raise AgentMeshError(
+            "usage", "the dialogue has no name", hint="`latest` is one that every ledger has"
+        )
     if not ids:
-        raise AgentMeshError("no_such_dialogue", "the ledger holds no dialogue yet")
+        raise AgentMeshError("no_such_dialogue", "no dialogue is recorded there yet")
     if wanted == "latest":
         return ids[-1]
     if wanted in ids:

@@ -51,8 +51,14 @@ def hanging(text: str, indent: int) -> str:
 
 def arguments_text(arguments: Mapping[str, object], width: int = 200) -> str:
     """A call's arguments as `name=value, ...`, on one line."""
-    pairs = (f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
-    return one_line(", ".join(pairs), width)
+    return one_line(", ".join(f"{name}={_value(value)}" for name, value in arguments.items()), width)
+
+
+def _value(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:  # what a model or a peer writes may nest as deep as it likes
+        return "(nested too deeply to show)"
 
 
 def json_line(value: Mapping[str, object]) -> str:

@@ -19,8 +19,9 @@ from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import TranscriptAudit, Verified, read_transcript, verify_transcript
 
 if TYPE_CHECKING:
+    from agentmesh_ledger.dialogue import DialogueSummary
     from agentmesh_ledger.export import ExportSummary
-    from agentmesh_ledger.log import DialogueSummary, Ledger
+    from agentmesh_ledger.log import Ledger
     from agentmesh_ledger.store.audit import LedgerAudit, verify_ledger
 
 __all__ = [
@@ -51,7 +52,7 @@ __all__ = [
 ]
 
 _STORED = {
-    "DialogueSummary": "agentmesh_ledger.log",
+    "DialogueSummary": "agentmesh_ledger.dialogue",
     "ExportSummary": "agentmesh_ledger.export",
     "Ledger": "agentmesh_ledger.log",
     "LedgerAudit": "agentmesh_ledger.store.audit",

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Protocol, TextIO, cast
 
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.note import MAX_NOTE, parse_vkey
+from agentmesh_ledger.note import parse_vkey
+from agentmesh_ledger.source import is_ledger, opened, read_note
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import Verified, verify_transcript
 
-_MAGIC: Final = b"SQLite format 3\x00"
 VERIFIED, NOT_VERIFIED, USAGE, UNREADABLE = 0, 1, 2, 3
 
 _EPILOG = """\
-exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be read
+exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be read, or the evidence not be written
 
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
 """
@@ -32,7 +33,15 @@ class _Verifier(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status."""
-    arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # Names in a log may have letters that the terminal's encoding has not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as done:
+        done.code = _written("", sys.stdout, done.code if isinstance(done.code, int) else USAGE)
+        raise
     file: str = arguments.file
     keys: list[str] = arguments.key
     as_json: bool = arguments.json
@@ -40,20 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         for key in keys:
             parse_vkey(key)
     except LedgerError as error:
-        _complain(f"--key: {error}")
-        return USAGE
+        return _written(_safe(f"--key: {error}"), sys.stderr, USAGE)
     try:
-        expect = None if arguments.expect is None else _read_note(Path(arguments.expect))
-        verified = _verifier(Path(file))(file, keys=keys, expect=expect)
+        expect = None if arguments.expect is None else read_note(arguments.expect)
+        verified = _verified(file, keys, expect)
     except LedgerError as error:
         status = NOT_VERIFIED if error.is_check else UNREADABLE
-        _print_failure(error, file, status, as_json)
-        return status
-    if as_json:
-        _print_json(_as_json(verified, file))
-    else:
-        _print_verified(verified, file)
-    return VERIFIED
+        if as_json:
+            return _written(_json_line(_failure_json(error, file)), sys.stdout, status)
+        return _written(_safe(_failure_text(error, file, status)), sys.stderr, status)
+    text = _json_line(_evidence_json(verified, file)) if as_json else _evidence_text(verified, file)
+    return _written(text, sys.stdout, VERIFIED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="a transcript (*.transcript.jsonl) or a ledger (*.db)")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        help="a transcript (*.transcript.jsonl) or a ledger (*.db); - is standard input",
+    )
     parser.add_argument(
         "--key",
         metavar="VKEY",
@@ -86,19 +96,14 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _verifier(path: Path) -> _Verifier:
-    """What can verify this file: the ledger's verifier for a SQLite file, else that of transcripts."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(_MAGIC))
-    except FileNotFoundError as error:
-        raise LedgerError("not_found", "there is no such file", path=str(path)) from error
-    except OSError as error:
-        raise LedgerError(
-            "unreadable", f"the file cannot be read: {error.strerror}", path=str(path)
-        ) from error
-    if start != _MAGIC:
-        return verify_transcript
+def _verified(file: str, keys: Sequence[str], expect: str | None) -> Verified:
+    with opened(file) as stream:
+        if not is_ledger(stream, file):
+            return verify_transcript(stream, keys=keys, expect=expect)
+    return _store_verifier(file)(file, keys=keys, expect=expect)
+
+
+def _store_verifier(file: str) -> _Verifier:
     # By name, so that no import of this module ever leads to a database: see the contract in pyproject.toml.
     try:
         store = importlib.import_module("agentmesh_ledger.store")
@@ -106,27 +111,13 @@ def _verifier(path: Path) -> _Verifier:
         raise LedgerError(
             "no_store",
             "this is a ledger, and to read it SQLAlchemy is needed",
-            path=str(path),
+            path=file,
             hint="Install the extra (pip install 'agentmesh-runtime[store]'), or verify an exported transcript",
         ) from error
     return cast(_Verifier, store.verify_ledger)
 
 
-def _read_note(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_NOTE + 1)
-    except OSError as error:
-        raise LedgerError(
-            "unreadable", f"the checkpoint cannot be read: {error.strerror}", path=str(path)
-        ) from error
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise LedgerError("consistency", "the checkpoint you brought is not UTF-8", path=str(path)) from error
-
-
-def _as_json(verified: Verified, file: str) -> dict[str, object]:
+def _evidence_json(verified: Verified, file: str) -> dict[str, object]:
     return {
         "verified": True,
         "file": file,
@@ -145,7 +136,7 @@ def _as_json(verified: Verified, file: str) -> dict[str, object]:
     }
 
 
-def _print_verified(verified: Verified, file: str) -> None:
+def _evidence_text(verified: Verified, file: str) -> str:
     pinned = "the key you named" if verified.pinned else "self-asserted: name it with --key to pin it"
     lines = [
         f"verified   {shown(file)}",
@@ -162,26 +153,47 @@ def _print_verified(verified: Verified, file: str) -> None:
         f"complete   {verified.complete}",
         "not shown  that a statement is true; the times, which are the authors' claims; who holds the keys",
     ]
-    print("\n".join(lines))
+    return "\n".join(lines)
 
 
-def _print_failure(error: LedgerError, file: str, status: int, as_json: bool) -> None:
-    if as_json:
-        found = {"verified": False, "file": file, "check": error.reason, "message": error.message}
-        found |= {"index": error.index, "line": error.line, "expected": error.expected, "found": error.found}
-        _print_json(found)
-        return
-    what = f"NOT VERIFIED  {shown(file)}\n" if status == NOT_VERIFIED else ""
-    check = f"check {error.reason}: " if status == NOT_VERIFIED else ""
-    _complain(f"{what}{check}{error}")
+def _failure_json(error: LedgerError, file: str) -> dict[str, object]:
+    return {
+        "verified": False,
+        "file": file,
+        "check": error.reason,
+        "message": error.message,
+        "index": error.index,
+        "line": error.line,
+        "expected": error.expected,
+        "found": error.found,
+    }
 
 
-def _print_json(value: dict[str, object]) -> None:
-    print(json.dumps(value, ensure_ascii=True))
+def _failure_text(error: LedgerError, file: str, status: int) -> str:
+    if status == NOT_VERIFIED:
+        return f"NOT VERIFIED  {shown(file)}\ncheck {error.reason}: {error}"
+    return str(error)
 
 
-def _complain(text: str) -> None:
-    print("\n".join(shown(line, 2000) for line in text.split("\n")), file=sys.stderr)
+def _json_line(value: dict[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=True)
+
+
+def _safe(text: str) -> str:
+    return "\n".join(shown(line, 2000) for line in text.split("\n"))
+
+
+def _written(text: str, out: TextIO, status: int) -> int:
+    """The status, once the text is out; where it cannot be written nobody may take the silence for evidence."""
+    try:
+        print(text, end="\n" if text else "", file=out, flush=True)
+    except OSError as error:
+        # At exit Python flushes once more, and would fail again with a traceback and a status of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        if not isinstance(error, BrokenPipeError) and out is not sys.stderr:
+            _written(f"the output cannot be written: {error.strerror}", sys.stderr, UNREADABLE)
+        return status or UNREADABLE
+    return status
 
 
 if __name__ == "__main__":

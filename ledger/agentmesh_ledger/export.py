@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from agentmesh_ledger.checkpoint import Checkpoint
-from agentmesh_ledger.envelope import unseal
+from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.message import LOG_DIALOGUE, Part, parse_message
+from agentmesh_ledger.message import LOG_DIALOGUE
+from agentmesh_ledger.store.audit import checked_record, open_head
 from agentmesh_ledger.store.database import Database
 from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows
 from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
@@ -33,8 +34,10 @@ def export_transcript(
     """Writes the transcript of the log as it stood at this head.
 
     Memory grows with the length of a selected dialogue (its proofs), not with that of the log.
-    Raises: LedgerError; what was written until then is no transcript.
+    Every entry passes the checks of the verifier before it is written, so that nobody is handed a transcript
+    which does not verify. Raises: LedgerError; what was written until then is no transcript.
     """
+    checks = LogChecks(open_head(head), dialogue=dialogue)
     indices: list[int] | None = None
     proofs: dict[int, list[bytes]] = {}
     consistency: Consistency | None = None
@@ -51,20 +54,23 @@ def export_transcript(
         consistency=consistency,
     )
     writer = TranscriptWriter(out, header)
-    count = withheld = 0
     chosen: Sequence[int] = range(head.size) if indices is None else indices
-    while count < len(chosen):
+    while checks.entries < len(chosen):
+        count = checks.entries
         # A transaction a chunk: a slow reader of the output must not hold the database's log file.
         with database.reading() as rows:
             chunk = rows.with_content(head.log, _entries(rows, head, chosen[count : count + CHUNK]))
         for row, found in chunk:
-            parts = _parts(row)
-            writer.entry(row.index, row.entry, parts, found, proofs.get(row.index))
-            count += 1
-            withheld += sum(part.hash not in found for part in parts)
-    digest = writer.end()
+            proof = proofs.get(row.index)
+            record = checked_record(checks, row, found, proof)
+            writer.entry(row.index, row.entry, record.message.parts, found, proof)
+    checks.finish()
     return ExportSummary(
-        entries=count, withheld=withheld, tree_size=head.size, dialogue=dialogue, digest=digest
+        entries=checks.entries,
+        withheld=checks.withheld,
+        tree_size=head.size,
+        dialogue=dialogue,
+        digest=writer.end(),
     )
 
 
@@ -117,11 +123,3 @@ def _entries(rows: Rows, head: HeadRow, indices: Sequence[int]) -> list[EntryRow
         if index not in by_index:
             raise LedgerError("index", "the entry is missing", index=index)
     return [by_index[index] for index in indices]
-
-
-def _parts(row: EntryRow) -> tuple[Part, ...]:
-    try:
-        return parse_message(unseal(row.entry).payload).parts
-    except LedgerError as error:
-        error.locate(index=row.index)
-        raise

@@ -30,7 +30,7 @@ def canonical(value: JsonValue) -> bytes:
                 value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), default=_items
             )
             return text.encode("utf-8")
-        return rfc8785.dumps(value)
+        return rfc8785.dumps(_with_dicts(value))
     except (rfc8785.CanonicalizationError, UnicodeError) as error:
         raise LedgerError("canonical", f"this value has no canonical JSON: {type(error).__name__}") from error
 
@@ -97,6 +97,15 @@ def _items(value: object) -> dict[str, JsonValue]:
     if isinstance(value, Mapping):
         return dict(value)
     raise LedgerError("canonical", f"a {type(value).__name__} is not JSON")
+
+
+def _with_dicts(value: JsonValue) -> JsonValue:
+    """The value with a dict for each mapping that is none: rfc8785 takes no other."""
+    if isinstance(value, Mapping):
+        return {key: _with_dicts(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_dicts(item) for item in value]
+    return value
 
 
 def _object(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:

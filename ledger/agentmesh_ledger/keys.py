@@ -96,15 +96,19 @@ class KeyStore:
         return LogKey(name=origin, public=bytes(key.verify_key), _key=key)
 
     def names(self) -> tuple[str, ...]:
-        """The agents that have a key here, sorted."""
-        return tuple(sorted(path.stem for path in _files(self.directory / "agents")))
+        """The agents that have a key here, sorted. A file whose name is not an agent's is none of ours."""
+        return tuple(sorted(filter(is_agent_name, _stems(self.directory / "agents"))))
 
     def origins(self) -> tuple[str, ...]:
-        """The logs that have a key here, sorted."""
-        return tuple(sorted(unquote(path.stem) for path in _files(self.directory / "logs")))
+        """The logs that have a key here, sorted. A file whose name is not an origin's is none of ours."""
+        pairs = [(unquote(stem), stem) for stem in _stems(self.directory / "logs")]
+        # In one spelling only: what is percent-encoded otherwise is another file than the one that `log` opens.
+        return tuple(
+            sorted(origin for origin, stem in pairs if is_origin(origin) and _quoted(origin) == stem)
+        )
 
     def _key(self, role: Role, name: str, create: bool) -> SigningKey:
-        path = self.directory / f"{role}s" / f"{quote(name, safe='')}.key"
+        path = self.directory / f"{role}s" / f"{_quoted(name)}.key"
         try:
             data = _read(path)
         except FileNotFoundError as error:
@@ -120,9 +124,13 @@ class KeyStore:
         return _parse_key(data, role, name, path)
 
 
-def _files(folder: Path) -> list[Path]:
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _stems(folder: Path) -> list[str]:
     try:
-        return [path for path in folder.iterdir() if path.suffix == ".key"]
+        return [path.stem for path in folder.iterdir() if path.suffix == ".key"]
     except OSError:
         return []
 

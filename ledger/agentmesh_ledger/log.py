@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from agentmesh_ledger.append import append_all, last_link
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
+from agentmesh_ledger.dialogue import DialogueSummary, require_in_dialogue, summaries
 from agentmesh_ledger.draft import Draft, Ports, Receipt, prepare
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.export import ExportSummary, export_transcript
@@ -25,19 +25,6 @@ from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.tree import EMPTY_ROOT
 
 _MAX_BATCH: Final = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialogueSummary:
-    """A dialogue at a glance. `opened` is its first author's claim of the time; `closed` the stated reason."""
-
-    id: str
-    first: int
-    last: int
-    messages: int
-    opened: str
-    participants: tuple[AgentId, ...]
-    closed: str | None
 
 
 class Ledger:
@@ -215,44 +202,40 @@ class Ledger:
                 found = rows.dialogue_entries(head.log, dialogue, seq, CHUNK)
                 pieces = rows.with_content(head.log, found)
             for row, openings in pieces:
-                if start <= row.index < stop:
-                    yield open_entry(row.index, row.entry, openings)
-            if not pieces or pieces[-1][0].index >= stop:
+                if row.seq != seq:
+                    raise LedgerError(
+                        "sequence",
+                        f"a message of the dialogue {shown(dialogue)} is missing",
+                        index=row.index,
+                        expected=f"seq {seq}",
+                        found=f"seq {row.seq}",
+                    )
+                seq += 1
+                if row.index < start:
+                    continue
+                record = open_entry(row.index, row.entry, openings)
+                require_in_dialogue(record, dialogue, row.seq)
+                if row.index >= stop:
+                    return
+                yield record
+            if not pieces:
                 return
-            seq = pieces[-1][0].seq + 1
 
     def dialogues(self) -> tuple[DialogueSummary, ...]:
-        """Every dialogue of the log but its own affairs, by first message."""
-        head = self._now()
+        """Every dialogue of the log but its own affairs, by first message.
+
+        Raises: LedgerError where entries are missing, or the ends of a dialogue are not what was signed.
+        """
+        self._require_open()
         with self._database.reading() as rows:
-            participants = rows.participants(head.log)
-            found = [row for row in rows.dialogues(head.log) if row.dialogue != LOG_DIALOGUE]
-            summaries = []
-            for row in found:
-                first, last = _one(rows, head.log, row.first), _one(rows, head.log, row.last)
-                reason = last.message.facts.get("reason") if last.message.kind == "close" else None
-                closed = (
-                    None if last.message.kind != "close" else reason if isinstance(reason, str) else "closed"
-                )
-                summaries.append(
-                    DialogueSummary(
-                        id=row.dialogue,
-                        first=row.first,
-                        last=row.last,
-                        messages=row.messages,
-                        opened=first.message.time,
-                        participants=tuple(AgentId(each) for each in participants[row.dialogue]),
-                        closed=closed,
-                    )
-                )
-        return tuple(summaries)
+            return summaries(rows, choose_head(rows.heads(), self._head.origin, self.path))
 
     def names(self) -> Mapping[AgentId, str]:
         """The name under which each agent registered itself; a claim, and not unique."""
         head = self._now()
-        if head.size == 0:
-            return {}
-        found = (record.message for record in self.read(dialogue=LOG_DIALOGUE))
+        found = [record.message for record in self._read_dialogue(head, LOG_DIALOGUE, 0, head.size)]
+        if head.size and not found:
+            raise LedgerError("author", "the registrations of the authors are missing", path=str(self.path))
         return {each.author: str(each.facts["name"]) for each in found if each.kind == REGISTER}
 
     def export(
@@ -261,11 +244,13 @@ class Ledger:
         """Writes a transcript of the whole log, or of one dialogue with proofs.
 
         `since` is the text of a checkpoint that the receiver holds: a dialogue's transcript then also proves
-        that the log continues it. Raises: LedgerError.
+        that the log continues it. What is written has passed the checks of its verifier: of an altered ledger
+        there is no transcript. Raises: LedgerError.
         """
         head = self._now()
         if dialogue is not None:
             self._require_dialogue(head, dialogue)
+            self.dialogues()  # raises where messages were taken out of this dialogue into another
         old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
         return export_transcript(self._database, head, out, dialogue=dialogue, since=old)
 
@@ -368,9 +353,3 @@ def _authors(rows: Rows, head: HeadRow, start: int) -> set[str]:
         found |= {row.author for row in chunk if row.kind == REGISTER and row.index >= start}
         seq = chunk[-1].seq + 1
     return found
-
-
-def _one(rows: Rows, log: int, index: int) -> Record:
-    for row in rows.entries(log, index, index + 1):
-        return open_entry(index, row.entry, {})
-    raise LedgerError("index", "an entry is missing", index=index)

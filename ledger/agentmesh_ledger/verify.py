@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
@@ -15,6 +14,7 @@ from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.record import Record
+from agentmesh_ledger.source import open_file
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.transcript import EntryLine, Header, TranscriptReader
 from agentmesh_ledger.tree import verify_consistency
@@ -241,14 +241,5 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[BinaryIO]:
     if not isinstance(source, str | os.PathLike):
         yield source
         return
-    path = Path(source)
-    try:
-        stream = path.open("rb")
-    except FileNotFoundError as error:
-        raise LedgerError("not_found", "there is no such file", path=str(path)) from error
-    except OSError as error:
-        raise LedgerError(
-            "unreadable", f"the file cannot be read: {error.strerror}", path=str(path)
-        ) from error
-    with stream:
+    with open_file(source) as stream:
         yield stream

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -87,6 +89,15 @@ def spoken(ledger: Ledger, keys: KeyStore) -> Ledger:
     ledger.append([Draft(author=ben, kind="open", dialogue="d2", facts={"seconds": 0.25})])
     ledger.append([Draft(author=ada, kind="close", dialogue="d1", facts={"reason": "done"})])
     return ledger
+
+
+@pytest.fixture
+def file(spoken: Ledger, tmp_path: Path) -> Path:
+    """The small log as one closed file."""
+    path = tmp_path / "closed.db"
+    with closing(sqlite3.connect(spoken.path)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)
+    return path
 
 
 @pytest.fixture

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,6 +127,56 @@ def test_no_name_in_a_log_can_drive_the_terminal(
     (tmp_path / "t").write_bytes(reseal(lines))
     assert main([str(tmp_path / "t")]) == 1
     assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_evidence_that_cannot_be_written_exits_3_without_a_traceback(
+    transcript: Path, options: list[str]
+) -> None:
+    command = [sys.executable, "-m", "agentmesh_ledger", str(transcript), *options]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        help_done = subprocess.run(
+            [*command[:3], "--help"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (done.returncode, done.stderr) == (3, "the output cannot be written: No space left on device\n")
+    assert (help_done.returncode, help_done.stderr) == (3, done.stderr)
+
+
+def test_a_reader_that_has_gone_is_no_reason_for_a_word_and_a_failed_check_stays_1(transcript: Path) -> None:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-m", "agentmesh_ledger", str(transcript), *options]
+        try:
+            return subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+        finally:
+            os.close(writing)
+
+    assert (run().returncode, run().stderr) == (3, "")
+    transcript.write_bytes(transcript.read_bytes()[:-1])
+    assert run("--json").returncode == 1
+
+
+def test_a_name_that_the_terminal_cannot_write_is_escaped(forge, tmp_path: Path) -> None:
+    forge.add(forge.ada, "key.register", "log", facts={"name": "\u5f20"})
+    (tmp_path / "t").write_bytes(forge.transcript())
+    done = subprocess.run(
+        [sys.executable, "-m", "agentmesh_ledger", str(tmp_path / "t")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert done.returncode == 0 and "\\u5f20" in done.stdout
+
+
+def test_a_second_log_put_into_the_file_exits_1(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO head SELECT 2, 'other', vkey, size, checkpoint, edge FROM head")
+    assert main([str(file)]) == 1
+    assert "check store: the file holds several logs" in capsys.readouterr().err
 
 
 def test_help_and_version_are_there(capsys: pytest.CaptureFixture[str]) -> None:

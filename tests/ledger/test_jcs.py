@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 import rfc8785
@@ -157,3 +158,10 @@ def test_an_origin_is_short_printable_ascii_without_plus(text: str) -> None:
 def test_text_of_a_stranger_cannot_drive_a_terminal() -> None:
     assert shown("a\x1b[31mb\u202ec\x00\n") == "a\ufffd[31mb\ufffdc\ufffd\ufffd"
     assert len(shown("x" * 1000)) == 203
+
+
+def test_a_mapping_that_is_no_dict_is_written_like_one_whatever_numbers_are_in_it() -> None:
+    inner = MappingProxyType({"b": 1.5, "a": [MappingProxyType({"\N{DESERET CAPITAL LETTER EW}": (1, 2)})]})
+    plain = {"x": {"b": 1.5, "a": [{"\N{DESERET CAPITAL LETTER EW}": [1, 2]}]}}
+    assert canonical(MappingProxyType({"x": inner})) == canonical(plain)
+    assert canonical(MappingProxyType({"a": 1})) == b'{"a":1}'

@@ -158,3 +158,14 @@ def test_processes_that_ask_at_once_get_one_key(tmp_path: Path) -> None:
         each.stdin.flush()
     answers = {each.communicate(timeout=60)[0] for each in running}
     assert len(answers) == 1 and answers.pop().startswith("did:key:z6Mk")
+
+
+def test_a_strangers_file_among_the_keys_is_not_listed(keys: KeyStore) -> None:
+    keys.agent("ada")
+    keys.log("example.org/desk")
+    for name in ("we ird.key", ".key", "-x.key", "a%20b.key", "\u202e.key"):
+        (keys.directory / "agents" / name).write_bytes(b"")
+    for name in ("bad%ff.key", "a b.key", "example.org%2fdesk.key", "a%2Bb.key"):
+        (keys.directory / "logs" / name).write_bytes(b"")
+    assert keys.names() == ("ada",)
+    assert keys.origins() == ("example.org/desk",)

@@ -212,6 +212,13 @@ def test_a_folder_that_cannot_be_written_fails_with_its_path(tmp_path: Path, key
     assert caught.value.reason == "failed" and str(folder) in str(caught.value)
 
 
+def test_a_folder_in_the_ledgers_place_is_unreadable_to_all(tmp_path: Path, keys: KeyStore) -> None:
+    for create in (True, False):
+        with pytest.raises(LedgerError) as caught:
+            Ledger.open(tmp_path, origin=ORIGIN, keys=keys, create=create)
+        assert caught.value.reason == "unreadable" and str(tmp_path) in str(caught.value)
+
+
 def test_a_full_disk_fails_and_nothing_is_lost_or_half_written(spoken: Ledger, keys: KeyStore) -> None:
     spoken.append([say(keys, "ada")])
     engine = spoken._database._engine

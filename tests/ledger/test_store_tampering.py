@@ -12,17 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agentmesh_ledger import KeyStore, Ledger, LedgerError, read_transcript, verify_ledger
+from agentmesh_ledger import KeyStore, Ledger, LedgerError, verify_ledger
 from agentmesh_ledger.checkpoint import Checkpoint
-
-
-@pytest.fixture
-def file(spoken: Ledger, tmp_path: Path) -> Path:
-    """The small log as one closed file."""
-    path = tmp_path / "closed.db"
-    with closing(sqlite3.connect(spoken.path)) as source, closing(sqlite3.connect(path)) as target:
-        source.backup(target)
-    return path
 
 
 def change(path: Path, *statements: str, values: Sequence[object] = ()) -> None:
@@ -79,7 +70,6 @@ TAMPERED: list[tuple[tuple[str, ...], str, int | None]] = [
     (("INSERT INTO entries SELECT log, 7, entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
     (("INSERT INTO entries SELECT log, -1, entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
     (("UPDATE head SET size = 6",), "store", None),
-    (("UPDATE head SET size = 'x'",), "store", None),
     (("UPDATE head SET origin = 'other'",), "store", None),
     (("UPDATE head SET edge = zeroblob(96)",), "root", None),
     (("UPDATE head SET edge = zeroblob(95)",), "root", None),
@@ -89,6 +79,14 @@ TAMPERED: list[tuple[tuple[str, ...], str, int | None]] = [
     (("UPDATE head SET checkpoint = NULL",), "corrupt", None),
     (("UPDATE head SET vkey = 'x'",), "log_key", None),
     (("DELETE FROM head",), "corrupt", None),
+    (("UPDATE parts SET data = x'', salt = x''",), "part", 2),
+    (("DELETE FROM parts", "INSERT INTO parts VALUES (1, 0, x'aa', x'', x'')"), "part", 0),
+    (("INSERT INTO parts VALUES (1, 1.5, x'aa', x'bb', x'cc')",), "part", None),
+    (("INSERT INTO parts VALUES (1, 'x', x'aa', x'bb', x'cc')",), "part", None),
+    (("INSERT INTO parts VALUES (1.5, 2, x'aa', x'bb', x'cc')",), "part", None),
+    (("INSERT INTO parts VALUES (1, 7, x'aa', x'', x'')",), "part", None),
+    (("INSERT INTO entries SELECT log, 'x', entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
+    (("INSERT INTO head SELECT 2, 'other', vkey, size, checkpoint, edge FROM head",), "store", None),
     (("DROP TABLE parts",), "corrupt", None),
     (("ALTER TABLE entries RENAME COLUMN entry TO body",), "corrupt", None),
     (("PRAGMA user_version = 2",), "corrupt", None),
@@ -110,6 +108,93 @@ def test_every_change_of_a_row_is_seen_with_its_place(
     error = refusal(file)
     assert (error.reason, error.index) == (reason, index), str(error)
     assert error.is_check
+
+
+def test_a_number_that_is_a_text_is_seen_by_the_reader_or_by_sqlite_itself(file: Path) -> None:
+    change(file, "UPDATE head SET size = 'x'")
+    assert refusal(file).reason in ("store", "corrupt")  # the check of a newer SQLite may tell it first
+
+
+@pytest.mark.spec("L-91")
+def test_more_rows_of_content_than_a_message_has_parts_are_not_read(file: Path) -> None:
+    rows = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c WHERE x < 65) SELECT 1, 2, x, x'', x'' FROM c"
+    change(file, f"INSERT INTO parts {rows}")
+    error = refusal(file)
+    assert (error.reason, error.index) == ("part", 2) and "more content" in str(error)
+
+
+@pytest.mark.spec("L-93")
+def test_a_row_lost_from_an_index_alone_is_seen(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        (sql,) = connection.execute(
+            "SELECT sql FROM sqlite_master WHERE name = 'entries_by_dialogue'"
+        ).fetchone()
+        # SQLite is told that the index is another's, so that the row leaves the table's side of it alone.
+        connection.execute(
+            "UPDATE sqlite_master SET sql = sql || ' WHERE idx <> 4' WHERE name = 'entries_by_dialogue'"
+        )
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("REINDEX entries_by_dialogue")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'entries_by_dialogue'", (sql,))
+    error = refusal(file)
+    assert error.reason == "corrupt" and "entries_by_dialogue" in str(error)
+    with Ledger.open(file) as ledger, pytest.raises(LedgerError) as caught:
+        list(ledger.read(dialogue="d1"))
+    assert (caught.value.reason, caught.value.index) == ("sequence", 6)
+
+
+HIDDEN = [
+    ("DELETE FROM entries WHERE idx = 4", "index"),
+    ("DELETE FROM entries WHERE idx = 6", "index"),
+    ("UPDATE entries SET dialogue = 'hidden', seq = idx WHERE idx >= 4", "store"),
+    ("UPDATE entries SET dialogue = 'hidden', seq = 0 WHERE idx = 6", "store"),
+    ("UPDATE entries SET dialogue = 'log', seq = 2 WHERE idx = 6", "store"),
+    ("UPDATE entries SET dialogue = 'd2', seq = 1 WHERE idx = 6", "store"),
+]
+
+
+@pytest.mark.spec("L-94")
+@pytest.mark.parametrize(("statement", "reason"), HIDDEN)
+def test_a_dialogue_that_lost_messages_is_neither_listed_nor_exported(
+    file: Path, statement: str, reason: str
+) -> None:
+    change(file, statement)
+    with Ledger.open(file) as ledger:
+        for use in (ledger.dialogues, lambda: ledger.export(io.BytesIO(), dialogue="d1")):
+            with pytest.raises(LedgerError) as caught:
+                use()
+            assert caught.value.reason == reason
+        with pytest.raises(LedgerError) as caught:
+            ledger.export(io.BytesIO())
+        assert caught.value.is_check
+
+
+@pytest.mark.spec("L-94")
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("DELETE FROM entries WHERE idx = 4", "sequence"),
+        ("DELETE FROM entries WHERE idx = 1", "sequence"),
+        ("UPDATE entries SET dialogue = 'd1', seq = 4 WHERE idx = 5", "store"),
+        ("UPDATE entries SET idx = 100 WHERE idx = 6", "index"),
+    ],
+)
+def test_a_dialogue_is_read_without_a_gap_and_without_a_strangers_message_or_not_at_all(
+    file: Path, statement: str, reason: str
+) -> None:
+    change(file, statement)
+    with Ledger.open(file) as ledger, pytest.raises(LedgerError) as caught:
+        list(ledger.read(dialogue="d1"))
+    assert caught.value.reason == reason
+
+
+def test_names_are_not_told_where_the_registrations_are_gone(file: Path) -> None:
+    change(file, "DELETE FROM entries WHERE dialogue = 'log'")
+    with Ledger.open(file) as ledger, pytest.raises(LedgerError) as caught:
+        ledger.names()
+    assert caught.value.reason == "author"
 
 
 @pytest.mark.spec("L-91")
@@ -249,15 +334,26 @@ def test_reading_a_tampered_entry_names_it(file: Path) -> None:
     assert (caught.value.reason, caught.value.index) == ("part", 4)
 
 
-def test_a_transcript_of_a_tampered_ledger_does_not_verify(file: Path) -> None:
-    change(file, "UPDATE parts SET data = x'00' WHERE idx = 4")
+@pytest.mark.spec("L-94")
+@pytest.mark.parametrize("dialogue", [None, "d1"])
+@pytest.mark.parametrize(
+    ("statement", "reason", "index"),
+    [
+        ("UPDATE parts SET data = x'00' WHERE idx = 4", "part", 4),
+        ("UPDATE entries SET leaf = zeroblob(32) WHERE idx = 4", "store", 4),
+        ("UPDATE entries SET kind = 'close' WHERE idx = 4", "store", 4),
+    ],
+)
+def test_of_a_tampered_ledger_there_is_no_transcript(
+    file: Path, dialogue: str | None, statement: str, reason: str, index: int
+) -> None:
+    change(file, statement)
     out = io.BytesIO()
-    with Ledger.open(file) as ledger:
-        ledger.export(out)
-    out.seek(0)
-    with pytest.raises(LedgerError) as caught:
-        list(read_transcript(out))
-    assert (caught.value.reason, caught.value.index) == ("part", 4)
+    with Ledger.open(file) as ledger, pytest.raises(LedgerError) as caught:
+        ledger.export(out, dialogue=dialogue)
+    # With a wrong leaf no proof of the dialogue holds, so the first entry tells.
+    assert caught.value.reason in (reason, "inclusion") and caught.value.index in (index, 0)
+    assert b'"end"' not in out.getvalue()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")

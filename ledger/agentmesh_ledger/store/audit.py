@@ -12,7 +12,7 @@ from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.record import Opening, Record
 from agentmesh_ledger.store.database import Database
-from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows
+from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows, Totals
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import Verified, evidence, open_expected, require_pinned
 
@@ -70,10 +70,15 @@ class LedgerAudit:
         return self._result
 
     def _run(self, rows: Rows) -> Iterator[Record]:
+        # First: the pages of a file made for it can be walked for ever, and this walks each but once.
+        damage = rows.damage()
+        if damage is not None:
+            raise LedgerError("corrupt", f"the database is damaged: {shown(damage)}", path=str(self._path))
         head = choose_head(rows.heads(), self._origin, self._path)
         signed = open_head(head, self._pins)
         require_pinned(signed, self._pins)
         checks = LogChecks(signed, expect=open_expected(self._note, signed.keys))
+        opened = 0
         while checks.entries < head.size:
             start = checks.entries
             chunk = rows.entries(head.log, start, min(start + CHUNK, head.size))
@@ -82,16 +87,17 @@ class LedgerAudit:
             for row, openings in rows.with_content(head.log, chunk):
                 if row.index != checks.entries:
                     raise LedgerError("index", "the entry is missing", index=checks.entries)
-                yield _record(checks, row, openings)
+                yield checked_record(checks, row, openings)
+                opened += len(openings)
         checks.finish()
-        _require_nothing_else(rows, head)
+        _require_nothing_else(rows.totals(head.log), entries=head.size, parts=opened)
         self._result = evidence(checks, signed, pinned=bool(self._pins))
 
 
 def choose_head(heads: Sequence[HeadRow], origin: str | None, path: Path) -> HeadRow:
     """The log of this origin, or the only one.
 
-    Raises: LedgerError(corrupt, origin).
+    Raises: LedgerError(corrupt, store, origin).
     """
     if not heads:
         raise LedgerError("corrupt", "the ledger has no head", path=str(path))
@@ -102,8 +108,9 @@ def choose_head(heads: Sequence[HeadRow], origin: str | None, path: Path) -> Hea
             return head
     origins = ", ".join(shown(head.origin) for head in heads)
     if origin is None:
+        # A check, not wrong usage: no command makes a second log in a file, so someone added it.
         raise LedgerError(
-            "origin", "the file holds several logs", path=str(path), found=origins, expected="one origin"
+            "store", "the file holds several logs", path=str(path), found=origins, expected="one origin"
         )
     raise LedgerError(
         "origin", "this is the ledger of another log", path=str(path), expected=shown(origin), found=origins
@@ -132,8 +139,14 @@ def open_head(head: HeadRow, pins: Sequence[VerifierKey] = ()) -> SignedCheckpoi
     return signed
 
 
-def _record(checks: LogChecks, row: EntryRow, found: dict[bytes, Opening]) -> Record:
-    record = checks.entry(row.index, row.entry, found)
+def checked_record(
+    checks: LogChecks, row: EntryRow, found: dict[bytes, Opening], proof: Sequence[bytes] | None = None
+) -> Record:
+    """The next record, from a row whose other columns say what its signed bytes say.
+
+    Raises: LedgerError with `index` set.
+    """
+    record = checks.entry(row.index, row.entry, found, proof)
     message = record.message
     derived = (record.leaf_hash, message.dialogue, message.seq, message.kind, message.author)
     if (row.leaf, row.dialogue, row.seq, row.kind, row.author) != derived:
@@ -141,11 +154,19 @@ def _record(checks: LogChecks, row: EntryRow, found: dict[bytes, Opening]) -> Re
     return record
 
 
-def _require_nothing_else(rows: Rows, head: HeadRow) -> None:
-    stray_entries, stray_parts = rows.strays(head.log, head.size)
-    if stray_entries:
+def _require_nothing_else(totals: Totals, *, entries: int, parts: int) -> None:
+    """Counts instead of a look for what is odd: a row of any kind that was not read above is one too many."""
+    if totals.entries != entries or totals.stray_entries:
         raise LedgerError(
-            "index", "there are entries that no checkpoint covers", expected="0", found=str(stray_entries)
+            "index",
+            "there are entries that no checkpoint covers",
+            expected=str(entries),
+            found=str(totals.entries + totals.stray_entries),
         )
-    if stray_parts:
-        raise LedgerError("part", "there is content of no entry", expected="0", found=str(stray_parts))
+    if totals.parts != parts or totals.stray_parts:
+        raise LedgerError(
+            "part",
+            "there is content of no entry",
+            expected=str(parts),
+            found=str(totals.parts + totals.stray_parts),
+        )

@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.store.rows import Rows
-from agentmesh_ledger.store.schema import APPLICATION_ID, VERSION, metadata
+from agentmesh_ledger.store.schema import APPLICATION_ID, DEFINITIONS, VERSION, foreign_object
 from agentmesh_ledger.text import shown
 
 BUSY_SECONDS: Final = 30
@@ -49,11 +49,13 @@ class Database:
             lonely = read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
             database = cls(path, _engine(path, read_only=read_only, immutable=lonely))
             try:
+                if not (create and database._is_blank()):
+                    database._require_schema()
                 if not read_only:
                     database._use_wal()
                 if create and not read_only:
                     database._create_tables()
-                database._require_schema()
+                    database._require_schema()
             except BaseException:  # also a cancellation: nobody else could close it
                 database.close()
                 raise
@@ -112,14 +114,20 @@ class Database:
             tables = inspect(connection).get_table_names()
             if tables:
                 return
-            metadata.create_all(connection)
+            for _, _, sql in DEFINITIONS:
+                connection.execute(text(sql))
             connection.execute(text(f"PRAGMA application_id = {APPLICATION_ID}"))
             connection.execute(text(f"PRAGMA user_version = {VERSION}"))
+
+    def _is_blank(self) -> bool:
+        with self.reading() as rows:
+            return not rows.described()
 
     def _require_schema(self) -> None:
         with self.reading() as rows:
             version = rows.connection.execute(text("PRAGMA user_version")).scalar_one()
             mark = rows.connection.execute(text("PRAGMA application_id")).scalar_one()
+            described = rows.described()
         if mark != APPLICATION_ID:
             raise LedgerError(
                 "corrupt", "the file is an SQLite database but no AgentMesh ledger", path=str(self.path)
@@ -131,6 +139,15 @@ class Database:
                 path=str(self.path),
                 expected=str(VERSION),
                 found=str(version),
+            )
+        odd = foreign_object(described)
+        if odd is not None:
+            raise LedgerError(
+                "corrupt",
+                "the database's tables, indices, triggers or views are not those of a ledger",
+                path=str(self.path),
+                expected="exactly those of SPEC.md",
+                found=shown(odd),
             )
 
 
@@ -187,7 +204,7 @@ def _require_file(path: Path, *, create: bool, read_only: bool) -> None:
         ) from error
     except OSError as error:
         raise LedgerError(
-            "failed" if create else "unreadable",
+            "failed" if create and not path.is_dir() else "unreadable",
             f"the ledger cannot be opened: {error.strerror}",
             path=str(path),
         ) from error

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.message import MAX_CONTENT, MAX_PARTS
@@ -15,7 +15,8 @@ from agentmesh_ledger.store.schema import entries, head, parts
 from agentmesh_ledger.tree import HASH_SIZE, Edge
 
 CHUNK: Final = 128
-_MAX_HELD: Final = MAX_CONTENT + MAX_PARTS * SALT_SIZE
+_MAX_HELD: Final = MAX_CONTENT + MAX_PARTS * (SALT_SIZE + HASH_SIZE)
+_MAX_DESCRIBED: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +64,34 @@ class DialogueRow:
     messages: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """How many rows a log has, and how many stand in no log at all."""
+
+    entries: int
+    parts: int
+    stray_entries: int
+    stray_parts: int
+
+
 class Rows:
     """What can be asked of the tables inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+
+    def described(self) -> list[tuple[str, str, str, str]]:
+        """The database's own description of what is in it: type, name, table and SQL of each object, up to some."""
+        found = self.connection.execute(_DESCRIBED)
+        return [(_text(row[0]), _text(row[1]), _text(row[2]), _text(row[3])) for row in found]
+
+    def damage(self) -> str | None:
+        """The first thing that SQLite's own check finds wrong with the file; None where that is nothing.
+
+        Reads the whole file. Where a page of an index is altered nothing else tells that rows are missing from it.
+        """
+        found: object = self.connection.execute(text("PRAGMA integrity_check(1)")).scalar()
+        return None if found == "ok" else " ".join(str(found).split())
 
     def heads(self) -> list[HeadRow]:
         """Every log of the database."""
@@ -154,7 +178,7 @@ class Rows:
             return []
         indices = [row.index for row in found]
         sizes = {
-            _integer(row[0]): _integer(row[1])
+            _integer(row[0]): _integer(row[1]) if _integer(row[2]) <= MAX_PARTS else _MAX_HELD + 1
             for row in self.connection.execute(_SIZES, {"log": log, "indices": indices})
         }
         taken: list[EntryRow] = []
@@ -167,7 +191,7 @@ class Rows:
         if not taken:
             raise LedgerError("part", "there is more content than a message may have", index=indices[0])
         content: dict[int, dict[bytes, Opening]] = {row.index: {} for row in taken}
-        if held:
+        if sizes:
             for piece in self.connection.execute(_PARTS, {"log": log, "indices": list(content)}):
                 _add_opening(content[_integer(piece.idx)], piece.idx, piece.hash, piece.salt, piece.data)
         return [(row, content[row.index]) for row in taken]
@@ -209,17 +233,23 @@ class Rows:
             found.setdefault(_text(row[0]), []).append(_text(row[1]))
         return found
 
-    def strays(self, log: int, size: int) -> tuple[int, int]:
-        """How many entries and parts stand outside the log's indices, or in no log at all."""
+    def totals(self, log: int) -> Totals:
+        """How many rows there are, whatever stands in their other columns."""
         counts = []
         for table in (entries, parts):
-            astray = (table.c.log == log) & ((table.c.idx >= size) | (table.c.idx < 0))
-            unknown = table.c.log.not_in(select(head.c.log))
-            outside = select(func.count()).select_from(table).where(astray | unknown)
-            counts.append(_integer(self.connection.execute(outside).scalar_one()))
-        return counts[0], counts[1]
+            own = table.c.log == log
+            unknown = table.c.log.is_(None) | table.c.log.not_in(select(head.c.log))
+            for condition in (own, unknown):
+                wanted = select(func.count()).select_from(table).where(condition)
+                counts.append(_integer(self.connection.execute(wanted).scalar_one()))
+        return Totals(entries=counts[0], parts=counts[2], stray_entries=counts[1], stray_parts=counts[3])
 
 
+# What is too long is not left out but made different: nothing may hide behind its length.
+_DESCRIBED: Final = text(
+    "SELECT type, name, tbl_name, CASE WHEN length(sql) > 10000 THEN '...' ELSE coalesce(sql, '') END "
+    f"FROM sqlite_master LIMIT {_MAX_DESCRIBED}"
+)
 _ENTRIES: Final = (
     select(entries)
     .where(
@@ -239,7 +269,11 @@ _LEAVES: Final = (
     .order_by(entries.c.idx)
 )
 _SIZES: Final = (
-    select(parts.c.idx, func.sum(func.length(parts.c.data) + func.length(parts.c.salt)))
+    select(
+        parts.c.idx,
+        func.sum(func.length(parts.c.data) + func.length(parts.c.salt) + func.length(parts.c.hash)),
+        func.count(),
+    )
     .where(parts.c.log == bindparam("log"), parts.c.idx.in_(bindparam("indices", expanding=True)))
     .group_by(parts.c.idx)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
@@ -61,3 +62,61 @@ parts: Final = Table(
     Column("data", LargeBinary, nullable=False),
     PrimaryKeyConstraint("log", "idx", "hash"),
 )
+
+# The same tables as SQLite keeps them: their text is part of the format, whatever release of SQLAlchemy or SQLite
+# comes. Ledgers are made with it, and a file whose tables are described otherwise is refused.
+DEFINITIONS: Final = (
+    (
+        "table",
+        "head",
+        "CREATE TABLE head ( log INTEGER NOT NULL, origin VARCHAR(200) NOT NULL, vkey TEXT NOT NULL, "
+        "size BIGINT NOT NULL, checkpoint TEXT NOT NULL, edge BLOB NOT NULL, PRIMARY KEY (log), UNIQUE (origin) )",
+    ),
+    (
+        "table",
+        "entries",
+        "CREATE TABLE entries ( log INTEGER NOT NULL, idx BIGINT NOT NULL, entry BLOB NOT NULL, "
+        "leaf BLOB NOT NULL, dialogue VARCHAR(128) NOT NULL, seq BIGINT NOT NULL, kind VARCHAR(64) NOT NULL, "
+        "author VARCHAR(64) NOT NULL, PRIMARY KEY (log, idx) )",
+    ),
+    (
+        "table",
+        "parts",
+        "CREATE TABLE parts ( log INTEGER NOT NULL, idx BIGINT NOT NULL, hash BLOB NOT NULL, "
+        "salt BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (log, idx, hash) )",
+    ),
+    (
+        "index",
+        "entries_by_dialogue",
+        "CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq)",
+    ),
+)
+
+# What SQLite adds by itself: an index for each constraint, and the tables that ANALYZE fills.
+_OWN: Final = frozenset(
+    ("index", f"sqlite_autoindex_{table}_1", table, "") for table in ("head", "entries", "parts")
+)
+_STATISTICS: Final = frozenset(
+    {
+        ("table", "sqlite_stat1", "sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
+        ("table", "sqlite_stat4", "sqlite_stat4", "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)"),
+    }
+)
+
+
+def foreign_object(described: Sequence[tuple[str, str, str, str]]) -> str | None:
+    """What the rows (type, name, table, SQL) of a database's description have too much or too little, as a text.
+
+    None where it is a ledger's. A trigger could erase what is written, and a view in place of a table never end.
+    """
+    wanted = _OWN | {
+        (kind, name, "entries" if kind == "index" else name, sql) for kind, name, sql in DEFINITIONS
+    }
+    seen: set[tuple[str, str, str, str]] = set()
+    for kind, name, table, sql in described:
+        each = (kind, name, table, " ".join(sql.split()))
+        if each in seen or each not in wanted | _STATISTICS:
+            return f"{kind} {name}"
+        seen.add(each)
+    missing = sorted(wanted - seen)
+    return f"no {missing[0][0]} {missing[0][1]}" if missing else None

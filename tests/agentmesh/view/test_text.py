@@ -78,3 +78,10 @@ def test_counts_agree_with_their_noun() -> None:
         "2 messages",
         "1,200 tokens",
     )
+
+
+def test_arguments_that_nest_without_end_are_not_shown() -> None:
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert arguments_text({"a": 1, "b": deep}) == "a=1, b=(nested too deeply to show)"
