@@ -13,7 +13,7 @@ HERE = lines("clock_here")
 
 def now(s: Source) -> tuple[str, dict[str, object]]:
     """A question for `now`; one without a place is about UTC."""
-    if s.chance(0.12):
+    if s.chance(0.15):
         return s.pick(HERE), {"timezone": "UTC"}
     where = place(s)
     return s.pick(NOW).format(c=where), {"timezone": where}
