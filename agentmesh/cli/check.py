@@ -40,9 +40,10 @@ def verify(
     json: JsonOption = False,
 ) -> None:
     """Verify every signature, link and part of a ledger or transcript."""
-    from agentmesh.view.evidence import evidence_json, evidence_text, failure_json
+    from agentmesh.view.evidence import evidence_text
     from agentmesh.view.text import json_line
     from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.report import evidence_json, failure_json
     from agentmesh_ledger.source import read_note
 
     for pin in key or []:
@@ -52,9 +53,9 @@ def verify(
         found = _verified(record, key or [], note)
     except LedgerError as error:
         if json:
-            print(json_line(failure_json(error, record)))
+            print(json_line(failure_json(error, str(record))))
         raise
-    print(json_line(evidence_json(found, record)) if json else evidence_text(found))
+    print(json_line(evidence_json(found, str(record))) if json else evidence_text(found))
 
 
 def replay(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,14 +13,12 @@ import typer
 
 from agentmesh.cli.exits import CANCELLED, code_after
 from agentmesh.cli.options import MeshArgument
+from agentmesh.cli.signals import watch_signals
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.events import Ended, Event, Listener
     from agentmesh.mesh import Mesh
-
-# Ctrl-C, an orderly end, and a terminal that was closed.
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 
 
 def run(
@@ -127,31 +123,12 @@ def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], ledger: Path
             playing.cancel()
 
         async with anyio.create_task_group() as group:
-            group.start_soon(_watch_signals, stop)
+            group.start_soon(watch_signals, stop)
             with playing:
                 await run_dialogue(mesh, task, listen=listen, ledger=ledger)
             group.cancel_scope.cancel()
 
     anyio.run(main)
-
-
-async def _watch_signals(stop: Callable[[], None]) -> None:
-    """The first Ctrl-C stops the dialogue, which is then closed in the ledger; the second ends the program."""
-    import anyio
-
-    with anyio.open_signal_receiver(*STOPPING) as signals:
-        async for _ in signals:
-            break
-    for number in STOPPING:
-        signal.signal(number, _leave)
-    stop()
-
-
-def _leave(number: int, frame: object) -> None:
-    # No unwinding: whoever presses twice wants out, and the ledger needs no goodbye to be sound.
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h\n")  # the live view had hidden the cursor
-    os._exit(CANCELLED)
 
 
 def _say(ended: Ended, *, quiet: bool) -> None:

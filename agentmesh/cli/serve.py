@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agentmesh.cli.exits import CANCELLED
 from agentmesh.cli.options import MeshArgument
-from agentmesh.cli.run import STOPPING
+from agentmesh.cli.signals import watch_signals
 
 if TYPE_CHECKING:
     from agentmesh.mesh import Mesh
@@ -34,24 +33,13 @@ async def _serve(mesh: Mesh) -> bool:
     """Serve until standard input ends, or a signal comes; true for a signal."""
     import anyio
 
-    stopped = False
-
-    async def watch(scope: anyio.CancelScope) -> None:
-        nonlocal stopped
-        with anyio.open_signal_receiver(*STOPPING) as signals:
-            async for _ in signals:
-                break
-        # Whoever asks twice wants out, and the ledger needs no goodbye to be sound.
-        for number in STOPPING:
-            signal.signal(number, lambda *_: os._exit(CANCELLED))
-        stopped = True
-        scope.cancel()
-
+    serving = anyio.CancelScope()
     async with anyio.create_task_group() as group:
-        group.start_soon(watch, group.cancel_scope)
-        await _answer(mesh)
+        group.start_soon(watch_signals, serving.cancel)
+        with serving:
+            await _answer(mesh)
         group.cancel_scope.cancel()
-    return stopped
+    return serving.cancel_called
 
 
 async def _answer(mesh: Mesh) -> None:

@@ -1,11 +1,9 @@
-"""What a verification has shown, and what it has not. The JSON is that of `agentmesh-verify --json`."""
+"""What a verification has shown, and what it has not, for people. For programs: `agentmesh_ledger.report`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from agentmesh.view.text import clean, count
-from agentmesh_ledger import LedgerError, Verified
+from agentmesh_ledger import Verified
 
 
 def evidence_text(found: Verified) -> str:
@@ -29,39 +27,3 @@ def evidence_text(found: Verified) -> str:
     )
     lines.append(f"complete   {clean(found.complete)}")
     return "\n".join(lines)
-
-
-def evidence_json(found: Verified, file: Path) -> dict[str, object]:
-    """The evidence for programs."""
-    return {
-        "verified": True,
-        "file": str(file),
-        "selection": found.selection,
-        "origin": found.origin,
-        "entries": found.entries,
-        "tree_size": found.tree_size,
-        "root": found.root,
-        "log_keys": list(found.log_keys),
-        "pinned": found.pinned,
-        "signers": [
-            {"id": author, "name": name, "entries": number} for author, name, number in found.signers
-        ],
-        "withheld": found.withheld,
-        "intact": True,
-        "complete": found.complete,
-        "expected_size": found.expected_size,
-    }
-
-
-def failure_json(error: LedgerError, file: Path) -> dict[str, object]:
-    """Why there is no evidence, for programs."""
-    return {
-        "verified": False,
-        "file": str(file),
-        "check": error.reason,
-        "message": error.message,
-        "index": error.index,
-        "line": error.line,
-        "expected": error.expected,
-        "found": error.found,
-    }

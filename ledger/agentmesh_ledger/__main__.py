@@ -14,6 +14,7 @@ from typing import Protocol, TextIO, cast
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.note import parse_vkey
+from agentmesh_ledger.report import evidence_json, failure_json
 from agentmesh_ledger.source import is_ledger, opened, read_note
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import Verified, verify_transcript
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LedgerError as error:
         status = NOT_VERIFIED if error.is_check else UNREADABLE
         if as_json:
-            return _written(_json_line(_failure_json(error, file)), sys.stdout, status)
+            return _written(_json_line(failure_json(error, file)), sys.stdout, status)
         return _written(_safe(_failure_text(error, file, status)), sys.stderr, status)
-    text = _json_line(_evidence_json(verified, file)) if as_json else _evidence_text(verified, file)
+    text = _json_line(evidence_json(verified, file)) if as_json else _evidence_text(verified, file)
     return _written(text, sys.stdout, VERIFIED)
 
 
@@ -117,25 +118,6 @@ def _store_verifier(file: str) -> _Verifier:
     return cast(_Verifier, store.verify_ledger)
 
 
-def _evidence_json(verified: Verified, file: str) -> dict[str, object]:
-    return {
-        "verified": True,
-        "file": file,
-        "selection": verified.selection,
-        "origin": verified.origin,
-        "entries": verified.entries,
-        "tree_size": verified.tree_size,
-        "root": verified.root,
-        "log_keys": list(verified.log_keys),
-        "pinned": verified.pinned,
-        "signers": [{"id": each, "name": name, "entries": count} for each, name, count in verified.signers],
-        "withheld": verified.withheld,
-        "intact": True,
-        "complete": verified.complete,
-        "expected_size": verified.expected_size,
-    }
-
-
 def _evidence_text(verified: Verified, file: str) -> str:
     pinned = "the key you named" if verified.pinned else "self-asserted: name it with --key to pin it"
     lines = [
@@ -154,19 +136,6 @@ def _evidence_text(verified: Verified, file: str) -> str:
         "not shown  that a statement is true; the times, which are the authors' claims; who holds the keys",
     ]
     return "\n".join(lines)
-
-
-def _failure_json(error: LedgerError, file: str) -> dict[str, object]:
-    return {
-        "verified": False,
-        "file": file,
-        "check": error.reason,
-        "message": error.message,
-        "index": error.index,
-        "line": error.line,
-        "expected": error.expected,
-        "found": error.found,
-    }
 
 
 def _failure_text(error: LedgerError, file: str, status: int) -> str:

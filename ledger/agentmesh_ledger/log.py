@@ -158,8 +158,9 @@ class Ledger:
                     commit = append_all(
                         rows, head, self._key, prepared, frozenset(self._registered), self._ports.now()
                     )
-            except BaseException:
-                # Nothing of a commit that may not have happened is remembered.
+            except (
+                BaseException
+            ):  # also a cancellation: nothing of a commit that may not have happened is remembered
                 self._registered.clear()
                 self._registered_size = 0
                 raise

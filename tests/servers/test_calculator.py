@@ -211,6 +211,12 @@ def test_whole_parts_of_what_comes_out_whole_after_roots_are_right(number: int) 
     assert compute(f"(sqrt({2 * number * number}) / sqrt(2)) mod {number}").number == 0
 
 
+def test_a_half_that_comes_out_of_roots_is_rounded_away_from_zero() -> None:
+    assert compute("round(sqrt(5) * sqrt(5) / 2)").number == 3
+    assert compute("round(-sqrt(5) * sqrt(5) / 2)").number == -3
+    assert compute("round(sqrt(25 - 10^-30) / 2)").number == 2
+
+
 def test_whole_parts_of_other_roots_are_not_rounded_up() -> None:
     assert compute("floor(sqrt(25 - 10^-30))").number == 4
     assert compute("ceil(sqrt(25 + 10^-30))").number == 6

@@ -49,13 +49,14 @@ class Database:
             lonely = read_only and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists()
             database = cls(path, _engine(path, read_only=read_only, immutable=lonely))
             try:
-                if not (create and database._is_blank()):
+                blank = create and not read_only and database._is_blank()
+                if not blank:
                     database._require_schema()
                 if not read_only:
                     database._use_wal()
-                if create and not read_only:
+                if blank:
                     database._create_tables()
-                    database._require_schema()
+                    database._require_schema()  # somebody else may have made them in the meantime
             except BaseException:  # also a cancellation: nobody else could close it
                 database.close()
                 raise

@@ -125,7 +125,8 @@ def round_up(value: Value) -> Value:
 
 def round_half_away(value: Value) -> Value:
     """Rounds to the nearest whole number, halves away from zero as taught in school."""
-    whole = Fraction(floor(abs(value.number) + Fraction(1, 2)))
+    halves = _near_whole(2 * abs(value.number), exact=value.exact)
+    whole = Fraction(floor((halves + 1) / 2))
     return Value(number=whole if value.number >= 0 else -whole, exact=value.exact)
 
 
