@@ -1,10 +1,16 @@
-"""What all tests share: where the vectors are, and that CI skips nothing it should have installed."""
+"""What all tests share: a real PostgreSQL server, and that CI skips nothing it should have installed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -13,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The vectors are other people's data and lie outside the repository; a clone elsewhere has none. CI may run as root,
 # whom no file mode stops. torch is in no extra: only who trains nano needs its half a gigabyte.
 _MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano")
+WAIT_SECONDS = 60
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("agentmesh", deadline=None)
 settings.load_profile("agentmesh")
@@ -29,6 +36,110 @@ def _quiet_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One model thread a test: the machine is shared, and llama.cpp spins."""
     monkeypatch.setenv("AGENTMESH_THREADS", "1")
     yield
+
+
+def binaries() -> Path | None:
+    """The folder of initdb and pg_ctl: on the PATH, or where Debian keeps them."""
+    for found in (
+        shutil.which("pg_ctl"),
+        *sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), reverse=True),
+    ):
+        folder = None if found is None else Path(found).resolve().parent
+        if folder is not None and (folder / "initdb").exists():
+            return folder
+    return None
+
+
+class Server:
+    """A PostgreSQL server in a folder of its own, which listens on a socket there only."""
+
+    def __init__(self, found: Path) -> None:
+        self._found = found
+        # The server refuses to run as root, and the path of a socket has little room.
+        self._owner = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, self._owner, self._owner)
+        self.url = f"postgresql+psycopg://tester@/postgres?host={self.folder}"
+
+    def make(self) -> None:
+        self._run("initdb", "-A", "trust", "-U", "tester", "-E", "UTF8", "--no-sync")
+
+    def control(self, *command: str) -> None:
+        """`start`, `stop` or `restart`, to its end."""
+        options = f"-c listen_addresses='' -k {self.folder} -c max_connections=200"
+        # pg_ctl's own log file: a pipe would be held open by the server, and never end.
+        self._run("pg_ctl", "-o", options, "-l", str(self.folder / "log"), "-w", *command)
+
+    def _run(self, program: str, *command: str) -> None:
+        done = subprocess.run(
+            [str(self._found / program), "-D", str(self.folder / "data"), *command],
+            user=self._owner if os.geteuid() == 0 else None,
+            group=self._owner if os.geteuid() == 0 else None,
+            extra_groups=[] if os.geteuid() == 0 else None,
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=WAIT_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout.decode(errors="replace")
+
+
+@contextmanager
+def postgres() -> Iterator[Server]:
+    """A fresh server that runs."""
+    found = binaries()
+    if found is None:
+        raise FileNotFoundError("initdb and pg_ctl")
+    made = Server(found)
+    try:
+        made.make()
+        made.control("start")
+        try:
+            yield made
+        finally:
+            made.control("-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(made.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running() -> Iterator[Server]:
+    """A real PostgreSQL server; skips where its binaries are not."""
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    if binaries() is None:
+        pytest.skip("PostgreSQL is not installed here")
+    with postgres() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def server(running: Server) -> str:
+    """The URL of its first database."""
+    return running.url
+
+
+@pytest.fixture
+def crash(running: Server) -> Callable[[], None]:
+    """Lets the server die without a farewell, and start again from its log."""
+    return lambda: running.control("-m", "immediate", "restart")
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[str]:
+    """The URL of an empty database on it."""
+    import psycopg
+
+    name = f"t{uuid4().hex}"
+    plain = server.replace("+psycopg", "")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield server.replace("/postgres?", f"/{name}?")
+    with psycopg.connect(plain, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.hookimpl(wrapper=True)

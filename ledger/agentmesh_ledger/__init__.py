@@ -14,6 +14,7 @@ from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.keys import AgentKey, KeyStore, LogKey
 from agentmesh_ledger.message import Message, Part
+from agentmesh_ledger.policy import Policy, PolicyEvidence, parse_policy
 from agentmesh_ledger.record import PartContent, Record
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import TranscriptAudit, Verified, read_transcript, verify_transcript
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from agentmesh_ledger.dialogue import DialogueSummary
     from agentmesh_ledger.export import ExportSummary
     from agentmesh_ledger.log import Ledger
+    from agentmesh_ledger.mirror import TilesVerified, verify_tiles
+    from agentmesh_ledger.proof import ProofEvidence, verify_proof
+    from agentmesh_ledger.publish import PublishSummary, publish_tiles
     from agentmesh_ledger.store.audit import LedgerAudit, verify_ledger
 
 __all__ = [
@@ -40,14 +44,23 @@ __all__ = [
     "Message",
     "Part",
     "PartContent",
+    "Policy",
+    "PolicyEvidence",
     "Ports",
+    "ProofEvidence",
+    "PublishSummary",
     "Receipt",
     "Record",
+    "TilesVerified",
     "TranscriptAudit",
     "Verified",
+    "parse_policy",
+    "publish_tiles",
     "read_transcript",
     "shown",
     "verify_ledger",
+    "verify_proof",
+    "verify_tiles",
     "verify_transcript",
 ]
 
@@ -58,10 +71,22 @@ _STORED = {
     "LedgerAudit": "agentmesh_ledger.store.audit",
     "verify_ledger": "agentmesh_ledger.store.audit",
 }
+# What a transcript needs none of; it would double the time of the import.
+_PUBLISHED = {
+    "ProofEvidence": "agentmesh_ledger.proof",
+    "PublishSummary": "agentmesh_ledger.publish",
+    "TilesVerified": "agentmesh_ledger.mirror",
+    "publish_tiles": "agentmesh_ledger.publish",
+    "verify_proof": "agentmesh_ledger.proof",
+    "verify_tiles": "agentmesh_ledger.mirror",
+}
 
 
 def __getattr__(name: str) -> object:
-    """What stands on the database, imported only when asked for: the verifier must do without."""
+    """What is imported only when asked for: the database, which the verifier must do without, and published logs."""
+    if name in _PUBLISHED:
+        published: object = getattr(importlib.import_module(_PUBLISHED[name]), name)
+        return published
     if name not in _STORED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

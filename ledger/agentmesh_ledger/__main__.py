@@ -12,24 +12,52 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TextIO, cast
 
+from agentmesh_ledger.bar import Bar
+from agentmesh_ledger.commands import (
+    COMMANDS,
+    Command,
+    Evidence,
+    ShowLog,
+    UsageError,
+    add_limit,
+    add_trust,
+    named_trust,
+)
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.note import parse_vkey
-from agentmesh_ledger.report import evidence_json, failure_json
-from agentmesh_ledger.source import is_ledger, opened, read_note
+from agentmesh_ledger.findings import Progress
+from agentmesh_ledger.kept import kept_note
+from agentmesh_ledger.policy import Policy
+from agentmesh_ledger.report import evidence_json, evidence_lines, failure_json
+from agentmesh_ledger.source import is_database, is_ledger, opened, without_password
 from agentmesh_ledger.text import shown
-from agentmesh_ledger.verify import Verified, verify_transcript
+from agentmesh_ledger.verify import Verified, require_origin, verify_transcript
 
-VERIFIED, NOT_VERIFIED, USAGE, UNREADABLE = 0, 1, 2, 3
+VERIFIED, NOT_VERIFIED, USAGE, UNREADABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 _EPILOG = """\
-exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be read, or the evidence not be written
+exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be read, or the evidence not be written,
+130 interrupted
 
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
+
+other commands, each with its --help: `agentmesh-verify tiles DIR|URL`, a published log; `agentmesh-verify proof FILE`,
+one entry's proof. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
 """
 
 
 class _Verifier(Protocol):
-    def __call__(self, source: str, /, *, keys: Sequence[str], expect: str | None) -> Verified: ...
+    def __call__(
+        self,
+        source: str,
+        /,
+        *,
+        keys: Sequence[str],
+        expect: str | None,
+        policy: Policy | None,
+        limit: int,
+        origin: str | None,
+        progress: Progress | None,
+    ) -> Verified: ...
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,29 +66,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names in a log may have letters that the terminal's encoding has not.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = COMMANDS.get(words[0]) if words else None
     try:
-        arguments = _parser().parse_args(argv)
+        if command is None:
+            command = Command(parser=_parser, run=_run_record)
+            # `verify FILE` reads well behind `python -m agentmesh_ledger`.
+            arguments = command.parser().parse_args(words[1:] if words[:1] == ["verify"] else words)
+        else:
+            arguments = command.parser().parse_args(words[1:])
     except SystemExit as done:
         done.code = _written("", sys.stdout, done.code if isinstance(done.code, int) else USAGE)
         raise
-    file: str = arguments.file
-    keys: list[str] = arguments.key
+    return _run(command, arguments)
+
+
+def _run(command: Command, arguments: argparse.Namespace) -> int:
     as_json: bool = arguments.json
     try:
-        for key in keys:
-            parse_vkey(key)
+        found = command.run(arguments, _evidence_text, sys.stderr)
+    except UsageError as error:
+        return _written(_safe(str(error)), sys.stderr, USAGE)
     except LedgerError as error:
-        return _written(_safe(f"--key: {error}"), sys.stderr, USAGE)
-    try:
-        expect = None if arguments.expect is None else read_note(arguments.expect)
-        verified = _verified(file, keys, expect)
-    except LedgerError as error:
-        status = NOT_VERIFIED if error.is_check else UNREADABLE
+        subject = without_password(arguments.subject)
+        # Which log is meant was not said, or wrongly: that is no verdict on any of them.
+        status = NOT_VERIFIED if error.is_check else USAGE if error.reason == "origin" else UNREADABLE
         if as_json:
-            return _written(_json_line(failure_json(error, file)), sys.stdout, status)
-        return _written(_safe(_failure_text(error, file, status)), sys.stderr, status)
-    text = _json_line(evidence_json(verified, file)) if as_json else _evidence_text(verified, file)
-    return _written(text, sys.stdout, VERIFIED)
+            return _written(_json_line(failure_json(error, subject)), sys.stdout, status)
+        return _written(_safe(_failure_text(error, subject, status)), sys.stderr, status)
+    except KeyboardInterrupt:
+        return _written("interrupted: nothing is said of what was not read", sys.stderr, INTERRUPTED)
+    return _written(_json_line(dict(found.json)) if as_json else found.text, sys.stdout, VERIFIED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,21 +107,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "file",
+        "subject",
         metavar="FILE",
-        help="a transcript (*.transcript.jsonl) or a ledger (*.db); - is standard input",
+        help="a transcript (*.transcript.jsonl; - is standard input), a ledger (*.db), or the URL of a PostgreSQL one",
     )
-    parser.add_argument(
-        "--key",
-        metavar="VKEY",
-        action="append",
-        default=[],
-        help="the log's key, known from elsewhere; repeatable",
-    )
+    add_trust(parser)
     parser.add_argument(
         "--expect", metavar="CHECKPOINT", help="a checkpoint file you kept: the log must continue it"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    add_limit(parser)
+    parser.add_argument("--origin", metavar="ORIGIN", help="the log's name, where a ledger holds several")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     return parser
 
@@ -97,11 +128,36 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _verified(file: str, keys: Sequence[str], expect: str | None) -> Verified:
-    with opened(file) as stream:
-        if not is_ledger(stream, file):
-            return verify_transcript(stream, keys=keys, expect=expect)
-    return _store_verifier(file)(file, keys=keys, expect=expect)
+def _run_record(arguments: argparse.Namespace, show: ShowLog, terminal: TextIO | None) -> Evidence:
+    keys, policy = named_trust(arguments)
+    expect = None if arguments.expect is None else kept_note(arguments.expect)
+    with Bar(terminal) as bar:
+        verified = _verified(arguments, keys, expect, policy, bar.draw)
+    subject = without_password(arguments.subject)
+    return Evidence(text=show(verified, subject), json=evidence_json(verified, subject))
+
+
+def _verified(
+    arguments: argparse.Namespace,
+    keys: Sequence[str],
+    expect: str | None,
+    policy: Policy | None,
+    progress: Progress,
+) -> Verified:
+    subject: str = arguments.subject
+    origin: str | None = arguments.origin
+    limit: int = arguments.limit
+    if not is_database(subject):
+        with opened(subject) as stream:
+            if not is_ledger(stream, subject):
+                found = verify_transcript(
+                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                )
+                require_origin(found, origin)
+                return found
+    return _store_verifier(without_password(subject))(
+        subject, keys=keys, expect=expect, policy=policy, limit=limit, origin=origin, progress=progress
+    )
 
 
 def _store_verifier(file: str) -> _Verifier:
@@ -133,15 +189,21 @@ def _evidence_text(verified: Verified, file: str) -> str:
         f"withheld   {verified.withheld} {'part' if verified.withheld == 1 else 'parts'}",
         "intact     yes: every shown entry is signed, in its place, and in the tree of the signed checkpoint",
         f"complete   {verified.complete}",
-        "not shown  that a statement is true; the times, which are the authors' claims; who holds the keys",
+        *evidence_lines(verified),
     ]
     return "\n".join(lines)
 
 
 def _failure_text(error: LedgerError, file: str, status: int) -> str:
-    if status == NOT_VERIFIED:
-        return f"NOT VERIFIED  {shown(file)}\ncheck {error.reason}: {error}"
-    return str(error)
+    if status != NOT_VERIFIED:
+        return str(error)
+    lines = [
+        f"NOT VERIFIED  {shown(file)}",
+        *(f"check {each.reason}: {each}" for each in (error, *error.others)),
+    ]
+    if error.more:
+        lines.append(f"there is more: the list ends after {len(error.others) + 1} (see --limit)")
+    return "\n".join(lines)
 
 
 def _json_line(value: dict[str, object]) -> str:

@@ -2,127 +2,196 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.checks import first_link
-from agentmesh_ledger.draft import Draft, Prepared, Receipt, timestamp
-from agentmesh_ledger.envelope import seal
+from agentmesh_ledger.draft import Draft, Ports, Prepared, Receipt, prepare, timestamp
+from agentmesh_ledger.envelope import seal, unseal
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.keys import LogKey
-from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER, Message, parse_message
-from agentmesh_ledger.record import Opening
-from agentmesh_ledger.store.rows import EntryRow, HeadRow, Rows
+from agentmesh_ledger.frontier import Frontier
+from agentmesh_ledger.keys import AgentKey, LogKey
+from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER, parse_message
+from agentmesh_ledger.note import parse_vkey
+from agentmesh_ledger.standing import Standing
+from agentmesh_ledger.store.columns import HeadRow
+from agentmesh_ledger.store.nodes import load_frontier
+from agentmesh_ledger.store.rows import EntryValues, PartValues, Rows
 from agentmesh_ledger.tree import Edge, LeafHash, leaf_hash
 
+_MAX_SEQS: Final = 100_000  # dialogues whose next seq is kept between batches
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """What a commit did: the new head, the last leaf hash, a receipt for each draft, whom it registered."""
+
+@dataclass(slots=True, kw_only=True)
+class Tip:
+    """What the next append continues. Thrown away, and read anew, after anything went wrong."""
 
     head: HeadRow
     link: bytes
-    receipts: tuple[Receipt, ...]
-    registered: frozenset[str]
+    edge: Edge
+    frontier: Frontier
+    standing: Standing
+    seqs: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
-    message: Message
-    entry: bytes
-    leaf: LeafHash
-    prepared: Prepared
-    asked: bool  # by the caller, not a registration that came along
+class Request(NamedTuple):
+    """What one caller wants appended, all of it or nothing; and content to be erased with it: entry, hashes."""
+
+    prepared: tuple[Prepared, ...]
+    erase: tuple[int, tuple[bytes, ...]] | None = None
 
 
-def append_all(
-    rows: Rows,
-    head: HeadRow,
-    key: LogKey,
-    prepared: Sequence[Prepared],
-    registered: frozenset[str],
-    now: datetime,
-) -> Commit:
-    """Writes the messages into the open transaction; they count once it is committed.
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """The rows of one commit as they are placed; for each request where its messages stand, or why it was refused."""
 
-    Raises: LedgerError, after which the transaction must be rolled back.
+    entries: list[EntryValues] = field(default_factory=list)
+    parts: list[PartValues] = field(default_factory=list)
+    outcomes: list[list[tuple[int, LeafHash]] | LedgerError] = field(default_factory=list)
+
+    def receipts(self, size: int) -> list[tuple[Receipt, ...] | LedgerError]:
+        """What each request has come to, under the checkpoint of this size."""
+        return [
+            each
+            if isinstance(each, LedgerError)
+            else tuple(Receipt(index=index, leaf_hash=leaf, size=size) for index, leaf in each)
+            for each in self.outcomes
+        ]
+
+
+def load_tip(rows: Rows, head: HeadRow, before: Tip | None = None) -> Tip:
+    """The tip of a log as it stands, its last entry's link and its authors' standing read from the signed bytes.
+
+    With `before`, a tip that the log is known to continue, only the key entries that it has gained are read.
+    Raises: LedgerError where the stored log does not bear out its head.
     """
-    placed, new = _place(rows, head, prepared, registered, now)
-    rows.add_entries(head.log, [_row(each) for each in placed])
-    rows.add_parts(head.log, [piece for each in placed for piece in _content(each)])
-    tree = _reread(rows, head, placed)
-    note = Checkpoint(origin=head.origin, size=tree.size, root=tree.root()).sign(key)
-    edge = b"".join(tree.hashes)
-    if not rows.swap_head(head, size=tree.size, checkpoint=note, edge=edge):
+    standing, start = Standing(log=head.origin, log_key=parse_vkey(head.vkey).public), 0
+    if before is not None and LOG_DIALOGUE in before.seqs:
+        standing, start = before.standing, before.seqs[LOG_DIALOGUE]
+    for row in rows.key_entries(head.log, start):
+        message = parse_message(unseal(row.entry).payload)
+        standing.enter(message.index, message.author, message.kind, message.facts)
+    frontier = load_frontier(rows, head)
+    seqs = {LOG_DIALOGUE: rows.last_seq(head.log, LOG_DIALOGUE) + 1}
+    link = last_link(rows, head)
+    return Tip(head=head, link=link, edge=head.tree(), frontier=frontier, standing=standing, seqs=seqs)
+
+
+def append_all(rows: Rows, tip: Tip, key: LogKey, requests: Sequence[Request], ports: Ports) -> Batch:
+    """Writes the messages into the open transaction and moves the tip; they count once it is committed.
+
+    A request that cannot be placed is refused alone, the others go on. Raises: LedgerError, after which the
+    transaction must be rolled back and the tip thrown away.
+    """
+    batch = Batch()
+    if len(tip.seqs) > _MAX_SEQS:
+        tip.seqs.clear()  # only here, where the tables know them all: those of a batch under way stand nowhere else
+    time = timestamp(ports.now()).encode()
+    for request in requests:
+        try:
+            batch.outcomes.append(_place(rows, tip, batch, request, time, ports))
+        except LedgerError as error:
+            batch.outcomes.append(error)
+    if not batch.entries:
+        return batch
+    head = tip.head
+    rows.add_entries(batch.entries)
+    rows.add_parts(batch.parts)
+    for request, outcome in zip(requests, batch.outcomes, strict=True):
+        if request.erase is not None and not isinstance(outcome, LedgerError):
+            rows.erase_parts(head.log, *request.erase)
+    _cover(rows, tip, batch.entries)
+    rows.put_tiles(head.log, tip.frontier.take())
+    note = Checkpoint(origin=head.origin, size=tip.edge.size, root=tip.edge.root()).sign(key)
+    edge = b"".join(tip.edge.hashes)
+    if not rows.swap_head(head, size=tip.edge.size, checkpoint=note, edge=edge):
         raise LedgerError("failed", "another writer moved the log; nothing was written")
-    receipts = tuple(
-        Receipt(index=each.message.index, leaf_hash=each.leaf, size=tree.size)
-        for each in placed
-        if each.asked
+    tip.head = HeadRow(
+        log=head.log, origin=head.origin, vkey=head.vkey, size=tip.edge.size, checkpoint=note, edge=edge
     )
-    return Commit(
-        head=replace(head, size=tree.size, checkpoint=note, edge=edge),
-        link=placed[-1].leaf,
-        receipts=receipts,
-        registered=new,
-    )
+    return batch
 
 
 def _place(
-    rows: Rows, head: HeadRow, prepared: Sequence[Prepared], registered: frozenset[str], now: datetime
-) -> tuple[list[_Placed], frozenset[str]]:
-    """Gives each message its index, link and seq, and signs it."""
-    placed: list[_Placed] = []
-    new: set[str] = set()
+    rows: Rows, tip: Tip, batch: Batch, request: Request, time: bytes, ports: Ports
+) -> list[tuple[int, LeafHash]]:
+    """Gives each message of a request its index, link and seq, and signs it; nothing stays of one that fails."""
+    head, link = tip.head, tip.link
+    known = tip.standing
+    standing = known if _changes_nothing(request, known) else known.copy()
     seqs: dict[str, int] = {}
-    link = last_link(rows, head)
-    time = timestamp(now)
-    for each, asked in _with_registrations(prepared, registered, new):
-        dialogue = each.draft.dialogue
+    entries: list[EntryValues] = []
+    parts: list[PartValues] = []
+    asked_for: list[tuple[int, LeafHash]] = []
+    start = head.size + len(batch.entries)
+    for each, asked in _with_registrations(request, standing, ports, head.origin):
+        index = start + len(entries)
+        if each.reply_to is not None and each.reply_to >= index:
+            raise LedgerError("refused", "reply_to names a message that is not before this one")
+        _enter(standing, index, each)
+        dialogue = each.dialogue
         if dialogue not in seqs:
-            seqs[dialogue] = rows.last_seq(head.log, dialogue) + 1
-        message = each.message(
-            log=head.origin, index=head.size + len(placed), prev=link, seq=seqs[dialogue], time=time
-        )
-        seqs[dialogue] += 1
-        payload = _payload(message)
-        entry = seal(each.draft.author, payload)
-        leaf = leaf_hash(entry)
-        placed.append(_Placed(message=message, entry=entry, leaf=leaf, prepared=each, asked=asked))
-        link = leaf
-    return placed, frozenset(new)
+            seqs[dialogue] = _next_seq(rows, tip, dialogue)
+        seq = seqs[dialogue]
+        entry = seal(each.author, each.payload(index=index, prev=link, seq=seq, time=time))
+        link = leaf = leaf_hash(entry)
+        seqs[dialogue] = seq + 1
+        entries.append((head.log, index, entry, leaf, dialogue, seq, each.kind, each.author.id))
+        for digest, salt, data in each.content:
+            parts.append((head.log, index, digest, salt, data))
+        if asked:
+            asked_for.append((index, leaf))
+    batch.entries += entries
+    batch.parts += parts
+    tip.link, tip.standing = link, standing
+    tip.seqs.update(seqs)
+    return asked_for
+
+
+def _enter(standing: Standing, index: int, each: Prepared) -> None:
+    try:
+        standing.enter(index, each.author.id, each.kind, each.facts)
+    except LedgerError as error:
+        raise LedgerError(
+            "refused",
+            f"the message cannot be recorded: {error.message}",
+            expected=error.expected,
+            found=error.found,
+        ) from error
+
+
+def _changes_nothing(request: Request, standing: Standing) -> bool:
+    """Whether the request leaves everybody's standing as it is, so that it need not be copied."""
+    return all(
+        each.author.id in standing.names and not (each.dialogue == LOG_DIALOGUE and each.kind[:4] == "key.")
+        for each in request.prepared
+    )
+
+
+def _next_seq(rows: Rows, tip: Tip, dialogue: str) -> int:
+    known = tip.seqs.get(dialogue)
+    if known is not None:
+        return known
+    return rows.last_seq(tip.head.log, dialogue) + 1
 
 
 def _with_registrations(
-    prepared: Sequence[Prepared], registered: frozenset[str], new: set[str]
-) -> list[tuple[Prepared, bool]]:
-    result: list[tuple[Prepared, bool]] = []
-    for each in prepared:
-        author = each.draft.author
-        known = author.id in registered or author.id in new
-        if each.draft.kind == REGISTER:
-            if known:
-                raise LedgerError("refused", f"{author.name} is registered already", found=author.id)
-        elif not known:
-            draft = Draft(author=author, kind=REGISTER, dialogue=LOG_DIALOGUE, facts={"name": author.name})
-            result.append((Prepared(draft=draft, parts=(), openings=()), False))
-        new.add(author.id)
-        result.append((each, True))
-    return result
+    request: Request, standing: Standing, ports: Ports, log: str
+) -> Iterator[tuple[Prepared, bool]]:
+    """The messages, each author's first one behind its registration; whether the caller asked for it."""
+    for each in request.prepared:
+        author = each.author
+        if each.kind != REGISTER and author.id not in standing.names:
+            yield registration(author, ports, log), False
+        yield each, True
 
 
-def _payload(message: Message) -> bytes:
-    """The payload, held to what every verifier will hold it to: nothing unverifiable is ever signed."""
-    try:
-        payload = message.payload()
-        parse_message(payload)
-    except LedgerError as error:
-        raise LedgerError(
-            "refused", f"the message cannot be recorded: {error.message}", hint=error.hint
-        ) from error
-    return payload
+def registration(author: AgentKey, ports: Ports, log: str) -> Prepared:
+    """The message by which an agent makes its key and name known to a log."""
+    facts: Mapping[str, str] = {"name": author.name}
+    return prepare(Draft(author=author, kind=REGISTER, dialogue=LOG_DIALOGUE, facts=facts), ports, log)
 
 
 def last_link(rows: Rows, head: HeadRow) -> bytes:
@@ -139,30 +208,13 @@ def last_link(rows: Rows, head: HeadRow) -> bytes:
     raise LedgerError("index", "the last entry is missing", index=head.size - 1)
 
 
-def _reread(rows: Rows, head: HeadRow, placed: Sequence[_Placed]) -> Edge:
-    """The tree over the bytes as stored. One wrong leaf under a signature would end the log for ever."""
-    tree = head.tree()
-    stored = rows.entries(head.log, head.size, head.size + len(placed))
-    if [row.entry for row in stored] != [each.entry for each in placed]:
+def _cover(rows: Rows, tip: Tip, placed: Sequence[EntryValues]) -> None:
+    """Grows the tree over the bytes as stored. One wrong leaf under a signature would end the log for ever."""
+    start = tip.head.size
+    stored = rows.stored(tip.head.log, start, start + len(placed))
+    if stored != [values[2] for values in placed]:
         raise LedgerError("failed", "the database did not store what was written; nothing was signed")
-    for row in stored:
-        tree.append(leaf_hash(row.entry))
-    return tree
-
-
-def _row(placed: _Placed) -> EntryRow:
-    message = placed.message
-    return EntryRow(
-        index=message.index,
-        entry=placed.entry,
-        leaf=placed.leaf,
-        dialogue=message.dialogue,
-        seq=message.seq,
-        kind=message.kind,
-        author=message.author,
-    )
-
-
-def _content(placed: _Placed) -> list[tuple[int, bytes, Opening]]:
-    pairs = zip(placed.prepared.parts, placed.prepared.openings, strict=True)
-    return [(placed.message.index, part.hash, opening) for part, opening in pairs]
+    for entry in stored:
+        leaf = leaf_hash(entry)
+        tip.edge.append(leaf)
+        tip.frontier.append(leaf)

@@ -1,23 +1,26 @@
 """What entries must be to one another: chained, in one tree, by registered authors, none missing.
 
-Bytes in, records out; knows no file and no database, so a transcript and a ledger are held to one rule.
+Bytes or outlines in, evidence out; knows no file and no database, so a transcript and a ledger are held to one rule.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
+from agentmesh_ledger.affairs import ERASE, LOG_DIALOGUE, REVOKE
+from agentmesh_ledger.authors import Authors
 from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.identity import AgentId, public_key
-from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER, Message
-from agentmesh_ledger.record import Opening, Record, open_entry
+from agentmesh_ledger.jcs import JsonValue
+from agentmesh_ledger.record import Opening, Outline, Record, open_entry, outlined
+from agentmesh_ledger.resume import Standing, parse_standing
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import Edge, verify_inclusion
 
+MAX_ERASED_KNOWN: Final = 100_000
 MAX_DIALOGUES: Final = 4_000_000  # bounds memory against a log made to exhaust it
 
 
@@ -27,10 +30,10 @@ def first_link(origin: str) -> bytes:
 
 
 class LogChecks:
-    """Takes the shown entries in order, lets the sound ones through, and raises at the first that is not.
+    """Takes the shown entries in order, lets the sound ones through, and raises at each that is not.
 
     `dialogue` None means that every entry of the checkpoint is shown. Memory grows with the number of
-    authors and dialogues, not with that of entries.
+    authors and dialogues, not with that of entries. After a failure `pass_over` says how to go on.
     """
 
     def __init__(
@@ -38,18 +41,23 @@ class LogChecks:
     ) -> None:
         checkpoint = signed.checkpoint
         self.checkpoint = checkpoint
-        self._log_keys = {key.public for key in signed.keys}
         self.dialogue = dialogue
         self.expect = expect
         self.entries = 0
         self.withheld = 0
-        self.names: dict[AgentId, str] = {}
-        self.counts: Counter[AgentId] = Counter()
-        self.last: Message | None = None  # of the selected dialogue, or of the log
+        self._erased: set[bytes] = set()  # parts that a tombstone shown names, by the beginning of their hash
+        self._erased_more = 0
+        self.authors = Authors({key.public for key in signed.keys}, whole=dialogue is None)
+        self.last_kind: str | None = None  # of the selected dialogue, or of the log
+        self._first = first_link(checkpoint.origin)
         self._edge = Edge()
-        self._previous: Record | None = None
+        self._at = -1  # the index last taken
+        self._leaf: bytes | None = None  # its leaf hash, where that is known
         self._sequence: dict[bytes, int] = {}
-        self._guests: dict[AgentId, int] = {}  # who only stands here for a registration, and where
+        self._guests: dict[str, int] = {}  # who stands here for a key entry, and where
+        self._writers: set[str] = set()
+        self._unread = 0  # entries that failed and could not even be read
+        self._gapless = True  # the edge has the leaf of every entry up to here
         if expect is not None and expect.size > checkpoint.size:
             raise LedgerError(
                 "consistency",
@@ -58,6 +66,82 @@ class LogChecks:
                 found=str(checkpoint.size),
             )
         self._meet_expectation()
+
+    @classmethod
+    def resumed(
+        cls, state: JsonValue, signed: SignedCheckpoint, *, expect: Checkpoint | None = None
+    ) -> LogChecks:
+        """The checks of a whole log as they stood when `state` was asked for, to go on under a later checkpoint.
+
+        Whoever can write the state can write another: keep it where only the auditor writes. Its root at
+        `entries` is bound to the checkpoint by `finish`, which has to recompute the checkpoint's from it.
+        Raises: LedgerError(header) for a state that was changed, or is of another version or log;
+            LedgerError(consistency) where the log, or a checkpoint of the auditor's, ends before it.
+        """
+        standing = parse_standing(state)
+        if standing.origin != signed.checkpoint.origin:
+            raise LedgerError("header", "the state is that of another log", found=shown(standing.origin))
+        if standing.size > signed.checkpoint.size:
+            raise LedgerError(
+                "consistency",
+                "the log is shorter than when it was verified last: it was cut, rolled back or forked",
+                expected=f"at least {standing.size} entries",
+                found=str(signed.checkpoint.size),
+            )
+        if expect is not None and expect.size < standing.size:
+            raise LedgerError(
+                "consistency", f"your checkpoint of {expect.size} entries ends before the state begins"
+            )
+        checks = cls(signed, expect=None)
+        checks.expect = expect
+        checks.entries, checks.withheld = standing.size, standing.withheld
+        checks._erased, checks._erased_more = set(standing.erased), standing.erased_more
+        checks._at, checks._leaf = standing.size - 1, standing.leaf
+        checks._edge = Edge(standing.size, standing.edge)
+        checks.last_kind = standing.last_kind
+        checks._sequence = dict(standing.sequence)
+        authors = checks.authors
+        authors.names, authors.counts, authors.lasts = (
+            dict(standing.names),
+            dict(standing.counts),
+            dict(standing.lasts),
+        )
+        authors.rotated, authors.revoked = dict(standing.rotated), dict(standing.revoked)
+        authors.steward = standing.steward
+        if expect is not None and expect.size > signed.checkpoint.size:
+            raise LedgerError("consistency", "the log is shorter than your checkpoint says")
+        checks._meet_expectation()
+        return checks
+
+    @property
+    def erased(self) -> int:
+        """How many parts the tombstones shown name; of more than a hundred thousand a part named twice counts twice."""
+        return len(self._erased) + self._erased_more
+
+    def state(self) -> JsonValue:
+        """All that is needed to go on after the last entry taken; JSON of about 30 bytes a dialogue.
+
+        Raises: LedgerError(refused) for a dialogue selection, and after a failure.
+        """
+        if self.dialogue is not None or not self._gapless or self._unread or self._edge.size != self.entries:
+            raise LedgerError("refused", "only sound checks of a whole log can be resumed")
+        return Standing(
+            origin=self.checkpoint.origin,
+            size=self.entries,
+            leaf=self._leaf,
+            edge=self._edge.hashes,
+            withheld=self.withheld,
+            erased=frozenset(self._erased),
+            erased_more=self._erased_more,
+            last_kind=self.last_kind,
+            sequence=self._sequence,
+            names=self.authors.names,
+            counts=self.authors.counts,
+            lasts=self.authors.lasts,
+            rotated=self.authors.rotated,
+            revoked=self.authors.revoked,
+            steward=self.authors.steward,
+        ).encode()
 
     def entry(
         self,
@@ -71,58 +155,101 @@ class LogChecks:
         Raises: LedgerError with `index` set.
         """
         try:
-            self._require_place(index)
+            self.require_place(index)
             record = open_entry(index, entry, openings)
-            self._require_link(record)
-            if self.dialogue is None:
-                self._edge.append(record.leaf_hash)
-            elif proof is None:
-                raise LedgerError("inclusion", "the entry has no inclusion proof")
-            else:
+            if self.dialogue is not None:
+                if proof is None:
+                    raise LedgerError("inclusion", "the entry has no inclusion proof")
                 size, root = self.checkpoint.size, self.checkpoint.root
                 verify_inclusion(index, size, record.leaf_hash, proof, root)
-            self._require_author(record.message)
-            self._require_selected(record.message)
+            self.take(outlined(record))
         except LedgerError as error:
             error.locate(index=index)
             raise
-        self.entries += 1
-        self.withheld += sum(part.data is None for part in record.parts)
-        self.counts[record.message.author] += 1
-        self._previous = record
-        self._meet_expectation()
         return record
+
+    def take(self, seen: Outline) -> None:
+        """Holds an entry, sound by itself, against those before it, and takes it among them.
+
+        Raises: LedgerError.
+        """
+        index = seen.place
+        if index != self._at + 1 or index >= self.checkpoint.size:
+            self.require_place(index)
+        self._require_link(seen)
+        authors = self.authors
+        if (
+            seen.facts is not None
+            or seen.author not in authors.names
+            or seen.author in authors.revoked
+            or seen.author in authors.rotated
+        ):
+            authors.require(seen)
+        self._require_selected(seen)
+        self._admit(seen, seen.leaf_hash)
+        self.entries += 1
+        self.withheld += seen.withheld
+        self._meet_expectation()
+
+    def pass_over(self, index: int | None, leaf: bytes | None, seen: Outline | None) -> None:
+        """Goes on behind an entry that failed, so that each fault is told once.
+
+        Its own index and the leaf hash of its actual bytes count for the next one; `seen` is what it says, as
+        far as it can be read. An entry of which nothing is known leaves the next link unchecked.
+        """
+        if index is not None and (index, leaf) == (self._at, self._leaf):
+            return  # taken before it failed, or shown twice
+        self._unread += seen is None
+        self._gapless &= leaf is not None and (self.dialogue is not None or index == self._at + 1)
+        if seen is not None and leaf is not None:
+            self._admit(seen, leaf)
+            return
+        self._at = self._at + (self.dialogue is None) if index is None else index
+        self._leaf = leaf
+        if self._gapless and leaf is not None and self.dialogue is None:
+            self._edge.append(leaf)
 
     def finish(self) -> None:
         """Whether what was shown is all that was announced.
 
-        Raises: LedgerError(count, root, selection).
+        Raises: LedgerError(count, root, selection), the first of `endings`.
         """
+        for error in self.endings():
+            raise error
+
+    def endings(self) -> list[LedgerError]:
+        """What is wrong with the whole, once the last entry was taken."""
         if self.dialogue is not None:
-            for author, index in self._guests.items():
-                raise LedgerError(
-                    "selection", f"{author} is registered here but says nothing in the dialogue", index=index
+            return self._selection_endings(self.dialogue)
+        if self._at + 1 != self.checkpoint.size:
+            return [
+                LedgerError(
+                    "count",
+                    "entries are missing at the end",
+                    expected=str(self.checkpoint.size),
+                    found=str(self._at + 1),
                 )
-            if self.last is None:
-                raise LedgerError("selection", f"nothing of the dialogue {shown(self.dialogue)} is shown")
-            return
-        if self.entries != self.checkpoint.size:
-            raise LedgerError(
-                "count",
-                "entries are missing at the end",
-                expected=str(self.checkpoint.size),
-                found=str(self.entries),
-            )
+            ]
         root = self._edge.root()
-        if root != self.checkpoint.root:
-            raise LedgerError(
+        if not self._gapless or root == self.checkpoint.root:
+            return []
+        return [
+            LedgerError(
                 "root",
                 "the entries are not those that the checkpoint was signed for",
                 expected=self.checkpoint.root.hex(),
                 found=root.hex(),
+                hint=None
+                if self.entries == self.checkpoint.size
+                else "This may follow from what failed before",
             )
+        ]
 
-    def _require_place(self, index: int) -> None:
+    def require_place(self, index: int) -> None:
+        """Refuses an index that is not the next one.
+
+        Raises: LedgerError(index).
+        """
         if index >= self.checkpoint.size:
             raise LedgerError(
                 "index",
@@ -130,82 +257,108 @@ class LogChecks:
                 expected=f"below {self.checkpoint.size}",
                 found=str(index),
             )
-        before = -1 if self._previous is None else self._previous.index
-        if index <= before or (self.dialogue is None and index != before + 1):
-            wanted = f"{'' if self.dialogue is None else 'at least '}{before + 1}"
+        if index <= self._at or (self.dialogue is None and index != self._at + 1):
+            wanted = f"{'' if self.dialogue is None else 'at least '}{self._at + 1}"
             raise LedgerError(
                 "index", "an entry is missing, repeated or out of order", expected=wanted, found=str(index)
             )
 
-    def _require_link(self, record: Record) -> None:
-        message = record.message
-        if message.log != self.checkpoint.origin:
+    def _require_link(self, seen: Outline) -> None:
+        if seen.log != self.checkpoint.origin:
             raise LedgerError(
                 "chain",
                 "the entry was signed for another log",
                 expected=self.checkpoint.origin,
-                found=message.log,
+                found=seen.log,
             )
-        if message.index == 0:
-            link: bytes = first_link(self.checkpoint.origin)
-        elif self._previous is not None and self._previous.index == message.index - 1:
-            link = self._previous.leaf_hash
+        if seen.place == 0:
+            link: bytes = self._first
+        elif self._leaf is not None and self._at == seen.place - 1:
+            link = self._leaf
         else:
             return  # the entry before is not shown; the inclusion proof holds this one in its place
-        if message.prev != link:
+        if seen.prev != link:
             raise LedgerError(
                 "chain",
                 "prev is not the leaf hash of the entry before",
                 expected=link.hex(),
-                found=message.prev.hex(),
+                found=seen.prev.hex(),
             )
 
-    def _require_author(self, message: Message) -> None:
-        known = message.author in self.names
-        if message.kind == REGISTER:
-            if known:
-                raise LedgerError("author", f"{message.author} is registered a second time")
-            if public_key(message.author) in self._log_keys:
-                raise LedgerError("author", f"{message.author} is the log's own key")
-            self.names[message.author] = str(message.facts["name"])
-        elif not known:
-            raise LedgerError("author", f"{message.author} is not registered before this entry")
-
-    def _require_selected(self, message: Message) -> None:
-        if self.dialogue is not None and message.dialogue != self.dialogue:
-            if message.dialogue != LOG_DIALOGUE or not message.kind.startswith("key."):
+    def _require_selected(self, seen: Outline) -> None:
+        if self.dialogue is not None and seen.dialogue != self.dialogue:
+            if seen.dialogue != LOG_DIALOGUE or not (seen.kind.startswith("key.") or seen.kind == ERASE):
                 raise LedgerError(
                     "selection",
                     "the entry belongs to another dialogue",
                     expected=self.dialogue,
-                    found=message.dialogue,
+                    found=seen.dialogue,
                 )
-            if self.counts[message.author] == 0:
-                self._guests[message.author] = message.index
             return
-        self._guests.pop(message.author, None)
-        # A digest as key: 33 bytes whatever the length of the id a stranger chose.
-        key = hashlib.sha256(message.dialogue.encode("utf-8")).digest()[:16]
-        wanted = self._sequence.get(key, 0)
-        if message.seq != wanted:
+        wanted = self._sequence.get(_thread(seen.dialogue), 0)
+        if seen.seq != wanted and not 0 < seen.seq - wanted <= self._unread:
             raise LedgerError(
                 "sequence",
-                f"a message of the dialogue {message.dialogue} is missing or stands twice",
+                f"a message of the dialogue {seen.dialogue} is missing or stands twice",
                 expected=f"seq {wanted}",
-                found=f"seq {message.seq}",
+                found=f"seq {seen.seq}",
             )
         if wanted == 0 and len(self._sequence) >= MAX_DIALOGUES:
             raise LedgerError("sequence", f"the log has more than {MAX_DIALOGUES} dialogues")
-        self._sequence[key] = wanted + 1
-        self.last = message
+
+    def _admit(self, seen: Outline, leaf: bytes) -> None:
+        self._at, self._leaf = seen.place, leaf
+        self.authors.admit(seen)
+        if seen.kind == ERASE and seen.facts is not None:
+            hashes = seen.facts["hashes"]
+            for digest in hashes if isinstance(hashes, list) else ():
+                self._erase(bytes.fromhex(str(digest))[:16])
+        if self.dialogue is None:
+            if self._gapless:
+                self._edge.append(leaf)
+        elif seen.dialogue == self.dialogue or seen.kind == ERASE:
+            self._writers.add(seen.author)
+        else:
+            self._guests.setdefault(seen.author, seen.place)
+            if seen.kind == REVOKE and seen.facts is not None and seen.facts["agent"] in self._writers:
+                self._writers.add(seen.author)
+        if self.dialogue is None or seen.dialogue == self.dialogue:
+            self._sequence[_thread(seen.dialogue)] = seen.seq + 1
+            self.last_kind = seen.kind
+
+    def _erase(self, part: bytes) -> None:
+        """Counts a part once however often it is named, as long as the log was not made to exhaust us."""
+        if len(self._erased) < MAX_ERASED_KNOWN:
+            self._erased.add(part)
+        elif part not in self._erased:
+            self._erased_more += 1
+
+    def _selection_endings(self, dialogue: str) -> list[LedgerError]:
+        found = [
+            LedgerError(
+                "selection", f"{author} is registered here but says nothing in the dialogue", index=index
+            )
+            for author, index in self._guests.items()
+            if self._writers.isdisjoint(self.authors.successors(author))
+        ]
+        if self.last_kind is None:
+            found.append(LedgerError("selection", f"nothing of the dialogue {shown(dialogue)} is shown"))
+        return found
 
     def _meet_expectation(self) -> None:
-        if self.expect is None or self.dialogue is not None or self.expect.size != self._edge.size:
+        expect = self.expect
+        if expect is None or self.dialogue is not None or expect.size != self._edge.size or not self._gapless:
             return
-        if self._edge.root() != self.expect.root:
+        if self._edge.root() != expect.root:
             raise LedgerError(
                 "consistency",
-                f"the first {self.expect.size} entries are not those of your checkpoint: history was rewritten",
-                expected=self.expect.root.hex(),
+                f"the first {expect.size} entries are not those of your checkpoint: history was rewritten",
+                expected=expect.root.hex(),
                 found=self._edge.root().hex(),
             )
+
+
+@lru_cache(maxsize=4096)
+def _thread(dialogue: str) -> bytes:
+    """A digest as key: 33 bytes whatever the length of the id a stranger chose."""
+    return hashlib.sha256(dialogue.encode("utf-8")).digest()[:16]

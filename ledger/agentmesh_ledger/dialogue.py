@@ -9,7 +9,8 @@ from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.message import LOG_DIALOGUE
 from agentmesh_ledger.record import Record, open_entry
-from agentmesh_ledger.store.rows import DialogueRow, HeadRow, Rows
+from agentmesh_ledger.store.columns import DialogueRow, HeadRow
+from agentmesh_ledger.store.rows import Rows
 from agentmesh_ledger.text import shown
 
 

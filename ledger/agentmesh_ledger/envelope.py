@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Final
 
-from agentmesh_ledger.encoding import decode64, encode64
+from agentmesh_ledger.encoding import decode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, is_signed, public_key
-from agentmesh_ledger.jcs import canonical, parse
+from agentmesh_ledger.jcs import parse
 from agentmesh_ledger.keys import AgentKey
 
 PAYLOAD_TYPE: Final = "application/vnd.agentmesh.message.v1+json"
@@ -45,12 +46,12 @@ def seal(key: AgentKey, payload: bytes) -> bytes:
 
     Raises: LedgerError(too_large) over 65,535 bytes.
     """
-    entry = canonical(
-        {
-            "payload": encode64(payload),
-            "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": key.id, "sig": encode64(key.sign(pae(PAYLOAD_TYPE, payload)))}],
-        }
+    # Its canonical form, written out: no value in it has anything to escape.
+    entry = b'{"payload":"%b","payloadType":"%b","signatures":[{"keyid":"%b","sig":"%b"}]}' % (
+        b64encode(payload),
+        PAYLOAD_TYPE.encode(),
+        key.id.encode(),
+        b64encode(key.sign(pae(PAYLOAD_TYPE, payload))),
     )
     if len(entry) > MAX_ENTRY:
         raise LedgerError(

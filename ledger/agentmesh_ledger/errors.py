@@ -28,7 +28,11 @@ Check: TypeAlias = Literal[
     "truncated",  # the file ends before its end line
     "trailing",  # bytes after the end line
     "store",  # a column or row of the database disagrees with the signed bytes
+    "rollback",  # the database is older than, or another branch than, what the log's key has signed
     "corrupt",  # the file is no database, or a damaged one
+    "tile",  # a tile or an entry bundle is missing, malformed, or not that of the tree
+    "proof",  # a proof file is not of its format
+    "policy",  # too few of the witnesses that a policy asks for have signed, or the policy is malformed
 ]
 
 Fault: TypeAlias = Literal[
@@ -42,6 +46,7 @@ Fault: TypeAlias = Literal[
     "failed",  # nothing was written: disk full, read-only, locked; try again
     "unknown",  # it cannot be told whether it was written: reopen and look
     "closed",
+    "worker",  # a process that helped to verify ended; nothing is shown
     "no_store",  # the `store` extra is not installed
 ]
 
@@ -55,7 +60,8 @@ class LedgerError(Exception):
 
     `reason` is either a check of SPEC.md that failed (then `is_check` is true: the content is not what it
     claims to be) or a fault of the surroundings. `index` is the entry's place in the log, `line` the line of
-    a transcript counted from 1; `expected` and `found` are short texts, safe to print.
+    a transcript counted from 1; `expected` and `found` are short texts, safe to print. A verification that went
+    on behind its first failure has the further ones in `others`; `more` says that it stopped at its limit.
     """
 
     def __init__(
@@ -79,6 +85,8 @@ class LedgerError(Exception):
         self.found = found
         self.path = path
         self.hint = hint
+        self.others: tuple[LedgerError, ...] = ()
+        self.more = False
 
     @property
     def is_check(self) -> bool:

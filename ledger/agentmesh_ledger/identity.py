@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NewType
 
-from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.bindings import crypto_core_ed25519_add, crypto_core_ed25519_is_valid_point, crypto_sign_open
 from nacl.exceptions import BadSignatureError
-from nacl.signing import VerifyKey
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.text import shown
@@ -17,6 +16,31 @@ AgentId = NewType("AgentId", str)
 _ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _PREFIX: Final = "did:key:z"
 _MULTICODEC: Final = b"\xed\x01"
+
+_FIELD: Final = 2**255 - 19
+_BASE: Final = b"\x58" + b"\x66" * 31
+# The canonical encodings of the eight points whose order divides the cofactor 8, each with its order.
+_SMALL_ORDER: Final = {
+    bytes.fromhex(text): order
+    for text, order in (
+        ("0100000000000000000000000000000000000000000000000000000000000000", 1),
+        ("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f", 2),
+        ("0000000000000000000000000000000000000000000000000000000000000000", 4),
+        ("0000000000000000000000000000000000000000000000000000000000000080", 4),
+        ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05", 8),
+        ("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85", 8),
+        ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a", 8),
+        ("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa", 8),
+    )
+}
+# Only y = 1 and y = -1 have x = 0, which has no sign.
+_ZERO_SIGNED: Final = frozenset(
+    bytes.fromhex(text)
+    for text in (
+        "0100000000000000000000000000000000000000000000000000000000000080",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+    )
+)
 
 
 def agent_id(key: bytes) -> AgentId:
@@ -47,19 +71,45 @@ def public_key(text: str) -> bytes:
 
 
 def require_sound(key: bytes) -> None:
-    """Refuses a key on which two Ed25519 verifiers could disagree (SPEC L-06).
+    """Refuses a key on which two Ed25519 verifiers could disagree, and says why (SPEC L-06).
 
     Small-order keys make one signature fit many messages; mixed-order and non-canonical ones are valid for
     some libraries and invalid for others. So: a canonical point of the prime-order group, or nothing.
+
+    Raises: LedgerError(identity).
     """
+    # libsodium's word is final; what follows only finds out why it said no.
     if len(key) != 32 or not crypto_core_ed25519_is_valid_point(key):
-        raise LedgerError("identity", "the public key is not a canonical point of the prime-order group")
+        raise LedgerError("identity", f"the public key {_flaw(key)}")
+
+
+def _flaw(key: bytes) -> str:
+    """What is wrong with a key that libsodium refused. In the order of the checks: one flaw may hide others."""
+    if len(key) != 32:
+        return f"has {len(key)} bytes, not 32"
+    if _y(key) >= _FIELD:
+        return "is not a canonical encoding: its y is not below the field's prime"
+    if key in _ZERO_SIGNED:
+        return "is not a canonical encoding: its x is 0 and its sign bit is set"
+    if key in _SMALL_ORDER:
+        return f"has small order ({_SMALL_ORDER[key]}): one signature would fit many messages"
+    try:
+        crypto_core_ed25519_add(key, _BASE)  # which takes any point of the curve, and nothing else
+    except RuntimeError:
+        return "is not a point on the curve"
+    return "has mixed order: it is not in the prime-order group"
+
+
+def _y(key: bytes) -> int:
+    return int.from_bytes(key, "little") & (1 << 255) - 1
 
 
 def is_signed(key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the Ed25519 signature holds as libsodium sees it, which is normative (SPEC L-07)."""
+    if len(signature) != 64:
+        return False
     try:
-        VerifyKey(key).verify(message, signature)
+        crypto_sign_open(signature + message, key)
     except (BadSignatureError, ValueError, TypeError):
         return False
     return True

@@ -1,29 +1,22 @@
-"""Secret keys in files: one for each agent, one for each log, made on first use and never overwritten."""
+"""Secret keys of agents and logs, kept in files: made on first use, sealed where wanted, rotated."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
-from urllib.parse import quote, unquote
 
+from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
 
-from agentmesh_ledger.encoding import decode64, encode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, agent_id
-from agentmesh_ledger.jcs import canonical, parse
-from agentmesh_ledger.note import VerifierKey
+from agentmesh_ledger.keyfile import Cost
+from agentmesh_ledger.keyfolder import KeyFolder
+from agentmesh_ledger.last import LastCheckpoint
+from agentmesh_ledger.note import VerifierKey, parse_vkey
+from agentmesh_ledger.sealing import DEFAULT_COST, Sealer
 from agentmesh_ledger.text import is_agent_name, is_origin, shown
-
-FORMAT: Final = "agentmesh-key/v1"
-MAX_FILE: Final = 4096
-Role: TypeAlias = Literal["agent", "log"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +26,16 @@ class AgentKey:
     name: str
     id: AgentId
     _key: SigningKey = field(repr=False, compare=False)
+    _secret: bytes = field(
+        init=False, repr=False, compare=False
+    )  # seed and public key, as libsodium takes them
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_secret", bytes(self._key) + bytes(self._key.verify_key))
 
     def sign(self, data: bytes) -> bytes:
         """The 64-byte Ed25519 signature."""
-        return self._key.sign(data).signature
+        return crypto_sign(data, self._secret)[:crypto_sign_BYTES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +45,10 @@ class LogKey:
     name: str
     public: bytes
     _key: SigningKey = field(repr=False, compare=False)
+    _secret: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_secret", bytes(self._key) + bytes(self._key.verify_key))
 
     @property
     def vkey(self) -> str:
@@ -54,175 +57,154 @@ class LogKey:
 
     def sign(self, data: bytes) -> bytes:
         """The 64-byte Ed25519 signature."""
-        return self._key.sign(data).signature
+        return crypto_sign(data, self._secret)[:crypto_sign_BYTES]
 
 
 class KeyStore:
-    """A folder of key files, `agents/NAME.key` and `logs/ORIGIN.key` (SPEC L-60 to L-63).
+    """A folder of key files, `agents/NAME.key` and `logs/ORIGIN.key` (SPEC L-60 to L-69).
 
     A key that is asked for and is not there is made, unless the caller says otherwise; two processes that
     ask at once get the same one. A file that others may read is refused: its key may be known.
+
+    With a source of a passphrase new keys are sealed, and sealed ones can be used; plain ones stay plain
+    until `seal`. The source is asked once, when the first sealed key is needed (see `passphrase.py` for
+    some); argon2id then costs `cost`, once for the whole store.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, passphrase: Callable[[], bytes] | None = None, *, cost: Cost = DEFAULT_COST
+    ) -> None:
         self.directory = Path(directory)
+        self._folder = KeyFolder(self.directory, None if passphrase is None else Sealer(passphrase, cost))
 
     def agent(self, name: str, *, create: bool = True) -> AgentKey:
         """The key of the agent with this name.
 
-        Raises: LedgerError(refused, not_found, permissions, key, failed, unreadable).
+        Raises: LedgerError(refused, not_found, permissions, key, failed, unreadable); what the passphrase's
+        source raises.
         """
-        if not is_agent_name(name):
-            raise LedgerError(
-                "refused",
-                f"{shown(name)!r} cannot name an agent",
-                hint="Use letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit",
-            )
-        key = self._key("agent", name, create)
-        return AgentKey(name=name, id=agent_id(bytes(key.verify_key)), _key=key)
+        owner = self._folder.owner("agent", _require_name(name))
+        return _agent_key(name, self._folder.key(owner, create=create))
 
     def log(self, origin: str, *, create: bool = True) -> LogKey:
         """The key of the log with this origin.
 
-        Raises: LedgerError(refused, not_found, permissions, key, failed, unreadable).
+        Raises: LedgerError(refused, not_found, permissions, key, failed, unreadable); what the passphrase's
+        source raises.
         """
-        if not is_origin(origin):
-            raise LedgerError(
-                "refused",
-                f"{shown(origin)!r} cannot be an origin",
-                hint="Use something like example.org/desk: printable ASCII without spaces and '+', at most 200",
-            )
-        key = self._key("log", origin, create)
+        owner = self._folder.owner("log", _require_origin(origin))
+        key = self._folder.key(owner, create=create)
         return LogKey(name=origin, public=bytes(key.verify_key), _key=key)
+
+    def agent_id(self, name: str) -> AgentId:
+        """The public half of the agent's key. It needs no passphrase, and makes no key.
+
+        Raises: LedgerError(refused, not_found, permissions, key, unreadable).
+        """
+        return AgentId(self._folder.parsed(self._folder.owner("agent", _require_name(name))).id)
+
+    def vkey(self, origin: str) -> str:
+        """The public half of the log's key, for `--key`. It needs no passphrase, and makes no key.
+
+        Raises: LedgerError(refused, not_found, permissions, key, unreadable).
+        """
+        return self._folder.parsed(self._folder.owner("log", _require_origin(origin))).id
+
+    def sealed(self) -> bool:
+        """Whether any key here is under a passphrase. It needs none.
+
+        Raises: LedgerError(permissions, key, unreadable).
+        """
+        return self._folder.sealed()
+
+    def last_checkpoint(self, origin: str) -> LastCheckpoint:
+        """The newest checkpoint that this log's key signed and that was committed; nothing is opened yet.
+
+        It needs no passphrase.
+        Raises: LedgerError(refused).
+        """
+        owner = self._folder.owner("log", _require_origin(origin))
+        return LastCheckpoint(
+            owner.path.with_suffix(".checkpoint"), lambda: parse_vkey(self._folder.parsed(owner).id)
+        )
 
     def names(self) -> tuple[str, ...]:
         """The agents that have a key here, sorted. A file whose name is not an agent's is none of ours."""
-        return tuple(sorted(filter(is_agent_name, _stems(self.directory / "agents"))))
+        return tuple(self._folder.names("agent"))
 
     def origins(self) -> tuple[str, ...]:
         """The logs that have a key here, sorted. A file whose name is not an origin's is none of ours."""
-        pairs = [(unquote(stem), stem) for stem in _stems(self.directory / "logs")]
-        # In one spelling only: what is percent-encoded otherwise is another file than the one that `log` opens.
-        return tuple(
-            sorted(origin for origin, stem in pairs if is_origin(origin) and _quoted(origin) == stem)
-        )
+        return tuple(self._folder.names("log"))
 
-    def _key(self, role: Role, name: str, create: bool) -> SigningKey:
-        path = self.directory / f"{role}s" / f"{_quoted(name)}.key"
-        try:
-            data = _read(path)
-        except FileNotFoundError as error:
-            if not create:
-                raise LedgerError(
-                    "not_found", f"there is no {role} key for {shown(name)}", path=str(path)
-                ) from error
-            data = _guarded(path, lambda: _create(path, role, name))
-        except OSError as error:
-            raise LedgerError(
-                "unreadable", f"the key file cannot be read: {error.strerror}", path=str(path)
-            ) from error
-        return _parse_key(data, role, name, path)
+    def seal(self) -> int:
+        """Puts every plain key under the passphrase; the number of those. Needs a source of it.
+
+        After a crash each file is plain or sealed, and whole; calling again goes on. What was on the disk
+        before may still be read from the disk itself: a key that somebody may have seen is to be rotated.
+        Raises: LedgerError(key, permissions, unreadable, failed); what the passphrase's source raises.
+        """
+        return self._folder.rewrite(seal=True)
+
+    def unseal(self) -> int:
+        """Writes every sealed key as it was before; the number of those. Needs a source of the passphrase.
+
+        Raises: as `seal`.
+        """
+        return self._folder.rewrite(seal=False)
+
+    def next_agent(self, name: str, *, create: bool = True) -> AgentKey:
+        """The key that is to follow the agent's own: made, or found again after a crash, but not in use.
+
+        To rotate: take it, append the rotation to the log, then `promote`. After a crash in between, the log
+        tells: where it names this key as the agent's new one, `promote` is what is missing.
+        Raises: LedgerError(not_found) where the agent has no key to follow, or, without `create`, no next
+        one; otherwise as `agent`.
+        """
+        self._folder.parsed(self._folder.owner("agent", _require_name(name)))
+        return _agent_key(name, self._folder.key(self._folder.successor(name), create=create))
+
+    def promote(self, name: str) -> None:
+        """Puts the next key in the place of the agent's own, which is kept among the retired ones.
+
+        Does nothing where there is no next one. A crash at any point leaves the agent with the old key or the
+        new one, and calling again ends it. It needs no passphrase.
+        Raises: LedgerError(refused, not_found, permissions, key, unreadable, failed).
+        """
+        self._folder.promote(_require_name(name))
+
+    def retired(self, name: str) -> tuple[AgentId, ...]:
+        """The ids of the keys that the agent had before, in the order of their texts. It needs no passphrase.
+
+        Raises: LedgerError(refused, not_found, permissions, key, unreadable).
+        """
+        files = self._folder.retired(_require_name(name))
+        if not files:
+            return ()
+        # A crash in `promote` leaves the key in use under both names.
+        own = self._folder.parsed(self._folder.owner("agent", name)).id
+        ids = sorted(self._folder.parsed(each).id for each in files)
+        return tuple(AgentId(each) for each in ids if each != own)
 
 
-def _quoted(name: str) -> str:
-    return quote(name, safe="")
+def _agent_key(name: str, key: SigningKey) -> AgentKey:
+    return AgentKey(name=name, id=agent_id(bytes(key.verify_key)), _key=key)
 
 
-def _stems(folder: Path) -> list[str]:
-    try:
-        return [path.stem for path in folder.iterdir() if path.suffix == ".key"]
-    except OSError:
-        return []
-
-
-def _guarded(path: Path, make: Callable[[], bytes]) -> bytes:
-    try:
-        return make()
-    except OSError as error:
+def _require_name(name: str) -> str:
+    if not is_agent_name(name):
         raise LedgerError(
-            "failed", f"the key file cannot be written: {error.strerror}", path=str(path)
-        ) from error
+            "refused",
+            f"{shown(name)!r} cannot name an agent",
+            hint="Use letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit",
+        )
+    return name
 
 
-def _read(path: Path) -> bytes:
-    # Without O_NOFOLLOW a link planted in the folder could make another file's bytes the key.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
-            raise LedgerError("key", "the key file is not a regular file", path=str(path))
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-            raise LedgerError(
-                "permissions",
-                "the key file is open to others",
-                path=str(path),
-                expected="mode 600",
-                found=f"{stat.S_IMODE(mode):o}",
-                hint=f"If nobody else has read it: chmod 600 '{path}'",
-            )
-        return file.read(MAX_FILE + 1)
-
-
-def _create(path: Path, role: Role, name: str) -> bytes:
-    """Writes a new key whole or not at all; where another process was first, its key is the one returned."""
-    path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    key = SigningKey.generate()
-    data = _encode_key(key, role, name)
-    draft = path.parent / f".{secrets.token_hex(8)}.new"
-    handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(handle)
-        # A link appears whole and fails where the name is taken: no key is ever replaced, none half read.
-        os.link(draft, path)
-    except FileExistsError:
-        return _read(path)
-    finally:
-        os.unlink(draft)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return data
-
-
-def _encode_key(key: SigningKey, role: Role, name: str) -> bytes:
-    public = bytes(key.verify_key)
-    text = agent_id(public) if role == "agent" else str(VerifierKey(name=name, public=public))
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    fields = {
-        "created": now,
-        "format": FORMAT,
-        "id": text,
-        "name": name,
-        "role": role,
-        "seed": encode64(bytes(key)),
-    }
-    return canonical(fields) + b"\n"
-
-
-def _parse_key(data: bytes, role: Role, name: str, path: Path) -> SigningKey:
-    try:
-        if len(data) > MAX_FILE or not data.endswith(b"\n"):
-            raise LedgerError("canonical", "it is cut off or too long")
-        value = parse(data[:-1])
-        if not isinstance(value, dict) or value.get("format") != FORMAT:
-            raise LedgerError("canonical", f"its format is not {FORMAT}")
-        seed = value.get("seed")
-        if set(value) != {"created", "format", "id", "name", "role", "seed"} or not isinstance(seed, str):
-            raise LedgerError("canonical", "its fields are not those of a key")
-        raw = decode64(seed, "canonical", "its seed")
-        if len(raw) != 32 or value["role"] != role or value["name"] != name:
-            raise LedgerError("canonical", f"it is not the {role} key of {shown(name)}")
-        key = SigningKey(raw)
-        public = bytes(key.verify_key)
-        own = agent_id(public) if role == "agent" else str(VerifierKey(name=name, public=public))
-        if value["id"] != own:
-            raise LedgerError("canonical", "its id is not that of its seed")
-    except LedgerError as error:
-        raise LedgerError("key", f"the key file is damaged: {error.message}", path=str(path)) from error
-    return key
+def _require_origin(origin: str) -> str:
+    if not is_origin(origin):
+        raise LedgerError(
+            "refused",
+            f"{shown(origin)!r} cannot be an origin",
+            hint="Use something like example.org/desk: printable ASCII without spaces and '+', at most 200",
+        )
+    return origin

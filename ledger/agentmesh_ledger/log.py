@@ -3,49 +3,57 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Self
 
-from agentmesh_ledger.append import append_all, last_link
+from agentmesh_ledger.affairs import ERASE, LOG_DIALOGUE, REGISTER, REVOKE, ROTATE, rotation_statement
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.dialogue import DialogueSummary, require_in_dialogue, summaries
-from agentmesh_ledger.draft import Draft, Ports, Receipt, prepare
+from agentmesh_ledger.draft import Draft, Ports, Prepared, Receipt, prepare
+from agentmesh_ledger.encoding import encode64
+from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.export import ExportSummary, export_transcript
+from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
-from agentmesh_ledger.keys import KeyStore, LogKey
-from agentmesh_ledger.message import LOG_DIALOGUE, REGISTER
+from agentmesh_ledger.jcs import JsonValue
+from agentmesh_ledger.keys import AgentKey, KeyStore
+from agentmesh_ledger.policy import Policy
+from agentmesh_ledger.proof import make_proof
+from agentmesh_ledger.publish import PublishSummary, publish_tiles
 from agentmesh_ledger.record import Record, open_entry
-from agentmesh_ledger.store.audit import choose_head, open_head
-from agentmesh_ledger.store.database import Database
-from agentmesh_ledger.store.rows import CHUNK, HeadRow, Rows
+from agentmesh_ledger.source import is_database
+from agentmesh_ledger.store.audit import LedgerAudit, choose_head, open_head
+from agentmesh_ledger.store.columns import HeadRow
+from agentmesh_ledger.store.contract import Store
+from agentmesh_ledger.store.nodes import StoredTiles, tree_of
+from agentmesh_ledger.store.opening import open_store, sqlite_path
+from agentmesh_ledger.store.rows import CHUNK
 from agentmesh_ledger.text import is_origin, shown
-from agentmesh_ledger.tree import EMPTY_ROOT
-
-_MAX_BATCH: Final = 4096
+from agentmesh_ledger.tree import EMPTY_ROOT, leaf_hash
+from agentmesh_ledger.verify import Verified
+from agentmesh_ledger.writer import Writer
 
 
 class Ledger:
-    """A signed, chained log in a SQLite file.
+    """A signed, chained log in a database.
 
-    Safe to share between threads; several processes may have the same file open, and their appends get one
+    Safe to share between threads; several processes may have the same database open, and their appends get one
     dense order. What `append` has returned survives a crash and is under a signed checkpoint.
     """
 
     def __init__(
-        self, database: Database, head: HeadRow, link: bytes, key: LogKey | None, ports: Ports
+        self, store: Store, head: HeadRow, writer: Writer | None, ports: Ports, keys: KeyStore | None
     ) -> None:
-        self._database = database
+        self._store = store
         self._head = head
-        self._link = link
-        self._key = key
+        self._writer = writer
         self._ports = ports
-        self._lock = threading.Lock()
-        self._registered: set[str] = set()
-        self._registered_size = 0
+        self._keys = keys
         self._closed = False
+        self._process = os.getpid()
 
     @classmethod
     def open(
@@ -56,50 +64,35 @@ class Ledger:
         keys: KeyStore | None = None,
         create: bool = False,
         read_only: bool = False,
+        accept_rollback: bool = False,
         ports: Ports | None = None,
     ) -> Ledger:
-        """The ledger at this path (or `sqlite:///path`).
+        """The ledger at this path, `sqlite:///PATH`, `:memory:` or `postgresql+psycopg://USER@HOST/DATABASE`.
 
-        With `keys` it can be appended to; without, only read. `create` makes a missing one, which needs `origin`
-        and `keys`. An `origin` that is not the ledger's is refused.
-        Raises: LedgerError(not_found, origin, key, permissions, refused, unreadable, corrupt, failed).
+        With `keys` it can be appended to; without, only read. `create` makes a missing one, and a log of this
+        origin in a database that has other logs; it needs `origin` and `keys`. Without `create` an `origin` that is
+        not there is refused. A database that is older than the last checkpoint its key signed is refused, unless
+        `accept_rollback` says that the entries after it are lost for good; that holds from the first append on.
+        Raises: LedgerError(not_found, origin, key, permissions, refused, rollback, unreadable, corrupt, failed).
         """
-        path = _path(path_or_url)
+        place = os.fspath(path_or_url)
         if read_only and create:
-            raise LedgerError("refused", "a ledger cannot be made read-only", path=str(path))
-        writable = not read_only and keys is not None
-        if create and _is_missing(path):
-            if keys is None or origin is None:
-                raise LedgerError("refused", "a new ledger needs an origin and a key store", path=str(path))
-            if not is_origin(origin):
-                raise LedgerError("refused", f"{shown(origin)!r} cannot be an origin", path=str(path))
-        database = Database.open(path, create=create, read_only=not writable)
+            raise LedgerError("refused", "a ledger cannot be made read-only", path=shown(place))
+        if create and (keys is None or origin is None) and _is_missing(place):
+            raise LedgerError("refused", "a new ledger needs an origin and a key store", path=shown(place))
+        if create and origin is not None and not is_origin(origin):
+            raise LedgerError("refused", f"{shown(origin)!r} cannot be an origin", path=shown(place))
+        used = ports or Ports()
+        store = open_store(path_or_url, create=create, read_only=read_only or keys is None)
         try:
-            head = cls._open_head(database, origin, keys if create else None, path)
-            key = None if keys is None or read_only else _log_key(keys, head)
-            link = b""  # a reader goes on even where the last entry is damaged
-            if key is not None:
-                with database.reading() as rows:
-                    link = last_link(rows, head)
+            head = _open_head(store, origin, keys if create else None)
+            writer = None
+            if keys is not None and not read_only:
+                writer = Writer.open(store, head, keys, used, accept_rollback=accept_rollback)
         except BaseException:  # also a cancellation: nobody else could close it
-            database.close()
+            store.close()
             raise
-        return cls(database, head, link, key, ports or Ports())
-
-    @staticmethod
-    def _open_head(database: Database, origin: str | None, keys: KeyStore | None, path: Path) -> HeadRow:
-        with database.reading() as rows:
-            heads = rows.heads()
-        if not heads and keys is not None and origin is not None:
-            key = keys.log(origin)
-            note = Checkpoint(origin=origin, size=0, root=EMPTY_ROOT).sign(key)
-            with database.writing() as rows:
-                if not rows.heads():  # another process may have been first
-                    rows.add_head(origin, key.vkey, note)
-                heads = rows.heads()
-        head = choose_head(heads, origin, path)
-        open_head(head)
-        return head
+        return cls(store, head, writer, used, keys)
 
     def __enter__(self) -> Self:
         return self
@@ -108,15 +101,31 @@ class Ledger:
         self.close()
 
     def close(self) -> None:
-        """Gives the file back. Closing twice is no error."""
-        with self._lock:
-            self._closed = True
-            self._database.close()
+        """Gives the database back, once what was appended or submitted is written. Closing twice is no error.
+
+        Raises: LedgerError(failed) where the last checkpoint cannot be made durable beside the key;
+        LedgerError(refused) from a callback of a future.
+        """
+        if self._process != os.getpid():
+            return  # a fork's copy: what it would close is its parent's
+        if self._writer is not None:
+            self._writer.require_outside()
+        self._closed = True
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        finally:
+            self._store.close()
+
+    @property
+    def place(self) -> str:
+        """Where the ledger is: a path, or a URL without its password."""
+        return self._store.place
 
     @property
     def path(self) -> Path:
-        """Where the ledger is."""
-        return self._database.path
+        """The ledger's file, where it is one."""
+        return Path(self._store.place)
 
     @property
     def origin(self) -> str:
@@ -140,34 +149,90 @@ class Ledger:
         """Signs, chains and stores the drafts in one transaction under one new checkpoint, or none of them.
 
         An author the log has not seen is registered first, in the same transaction, under its own name.
-        Returns when all of it is durable. Blocks for the disk, and for other writers up to 30 seconds.
+        Returns when all of it is durable; what other threads append meanwhile shares the transaction. Blocks for
+        the disk, and for other processes up to 30 seconds.
         Raises: LedgerError. `unknown` alone leaves open whether the messages were stored.
         """
-        if self._key is None:
-            raise LedgerError("key", "this ledger was opened for reading", path=str(self.path))
-        if len(drafts) > _MAX_BATCH:
-            raise LedgerError("too_large", f"at most {_MAX_BATCH} messages can be appended at once")
-        prepared = [prepare(draft, self._ports) for draft in drafts]
-        with self._lock:
-            self._require_open()
-            if not prepared:
-                return ()
-            try:
-                with self._database.writing() as rows:
-                    head = self._continued(rows)
-                    commit = append_all(
-                        rows, head, self._key, prepared, frozenset(self._registered), self._ports.now()
-                    )
-            except (
-                BaseException
-            ):  # also a cancellation: nothing of a commit that may not have happened is remembered
-                self._registered.clear()
-                self._registered_size = 0
-                raise
-            self._head, self._link = commit.head, commit.link
-            self._registered |= commit.registered
-            self._registered_size = commit.head.size
-            return commit.receipts
+        writer = self._require_writer()
+        return writer.append(self._prepared(drafts)) if drafts else ()
+
+    async def append_async(self, drafts: Sequence[Draft]) -> tuple[Receipt, ...]:
+        """As `append`, for a task of an asyncio event loop: what other tasks append meanwhile shares the commit.
+
+        A task that is cancelled while it waits leaves open whether its messages were written.
+        Raises: LedgerError.
+        """
+        writer = self._require_writer()
+        return await writer.wait(self._prepared(drafts)) if drafts else ()
+
+    def submit(self, drafts: Sequence[Draft]) -> Future[tuple[Receipt, ...]]:
+        """As `append`, without waiting; the future may be waited for in any thread.
+
+        The future cannot be cancelled: what was submitted is written.
+        Raises: LedgerError(refused, too_large, key, closed) at once; the rest through the future.
+        """
+        writer = self._require_writer()
+        if not drafts:
+            done: Future[tuple[Receipt, ...]] = Future()
+            done.set_result(())
+            return done
+        return writer.submit(self._prepared(drafts))
+
+    def rotate(self, old: AgentKey, new: AgentKey) -> Receipt:
+        """Puts a new key in the place of an agent's old one, signed by both; the old one may write no more.
+
+        Raises: LedgerError as `append`.
+        """
+        statement = rotation_statement(self.origin, old.id, new.id)
+        facts = {"new": new.id, "consent": encode64(new.sign(statement))}
+        return self.append([Draft(author=old, kind=ROTATE, dialogue=LOG_DIALOGUE, facts=facts)])[0]
+
+    def revoke(self, agent: AgentId, *, after: int, by: AgentKey, reason: str | None = None) -> Receipt:
+        """Ends what an agent's key may do; what it wrote after entry `after` is disowned.
+
+        `by` is the key itself or that of the author of the log's first entry, as it is by now. Raises: LedgerError as `append`.
+        """
+        facts: dict[str, JsonValue] = {"agent": agent, "after": after}
+        if reason is not None:
+            facts["reason"] = reason
+        return self.append([Draft(author=by, kind=REVOKE, dialogue=LOG_DIALOGUE, facts=facts)])[0]
+
+    def erase(
+        self, index: int, *, by: AgentKey, parts: Sequence[str] | None = None, reason: str | None = None
+    ) -> Receipt:
+        """Deletes content of an entry (all parts, or those named) for ever, and records that in the log.
+
+        The entry itself and every proof stay as they are. When this returns the bytes are gone from the database's
+        files; copies that were exported are not. Raises: LedgerError as `append`; not_found for an entry or part
+        that is not there; `failed` also where another process keeps the bytes in the log file for a while.
+        """
+        writer = self._require_writer()
+        with self._store.reading() as rows:
+            head = choose_head(rows.heads(), self.origin, self.place)
+            hashes = erasable(rows, head, index, parts)
+        facts: dict[str, JsonValue] = {"entry": index, "hashes": [each.hex() for each in hashes]}
+        if reason is not None:
+            facts["reason"] = reason
+        draft = Draft(author=by, kind=ERASE, dialogue=LOG_DIALOGUE, facts=facts)
+        prepared = prepare(draft, self._ports, self.origin)
+        (receipt,) = writer.append((prepared,), erase=(index, hashes))
+        try:
+            self._store.scrub()
+        except LedgerError as error:
+            raise LedgerError(
+                "failed",
+                f"the content is deleted, but its bytes may still stand in the database's files: {error.message}",
+                path=self.place,
+                hint="Erase again when what is in the way is gone; erasing twice is no error",
+            ) from error
+        return receipt
+
+    def _prepared(self, drafts: Sequence[Draft]) -> tuple[Prepared, ...]:
+        if len(drafts) > MAX_MESSAGES:
+            raise LedgerError("too_large", f"at most {MAX_MESSAGES} messages can be appended at once")
+        if any(draft.kind == ERASE for draft in drafts):
+            raise LedgerError("refused", "a message `erase` is written by `Ledger.erase`, which also deletes")
+        return tuple(prepare(draft, self._ports, self.origin) for draft in drafts)
 
     def read(
         self, start: int = 0, stop: int | None = None, *, dialogue: str | None = None
@@ -185,7 +250,7 @@ class Ledger:
             return
         place = max(start, 0)
         while place < stop:
-            with self._database.reading() as rows:
+            with self._store.reading() as rows:
                 found = rows.entries(head.log, place, min(place + CHUNK, stop))
                 pieces = rows.with_content(head.log, found)
             for row, openings in pieces:
@@ -199,7 +264,7 @@ class Ledger:
     def _read_dialogue(self, head: HeadRow, dialogue: str, start: int, stop: int) -> Iterator[Record]:
         seq = 0
         while True:
-            with self._database.reading() as rows:
+            with self._store.reading() as rows:
                 found = rows.dialogue_entries(head.log, dialogue, seq, CHUNK)
                 pieces = rows.with_content(head.log, found)
             for row, openings in pieces:
@@ -228,16 +293,22 @@ class Ledger:
         Raises: LedgerError where entries are missing, or the ends of a dialogue are not what was signed.
         """
         self._require_open()
-        with self._database.reading() as rows:
-            return summaries(rows, choose_head(rows.heads(), self._head.origin, self.path))
+        with self._store.reading() as rows:
+            return summaries(rows, choose_head(rows.heads(), self._head.origin, self.place))
 
     def names(self) -> Mapping[AgentId, str]:
-        """The name under which each agent registered itself; a claim, and not unique."""
+        """The name under which each agent registered itself, or took a rotated key's place; a claim, not unique."""
         head = self._now()
         found = [record.message for record in self._read_dialogue(head, LOG_DIALOGUE, 0, head.size)]
         if head.size and not found:
-            raise LedgerError("author", "the registrations of the authors are missing", path=str(self.path))
-        return {each.author: str(each.facts["name"]) for each in found if each.kind == REGISTER}
+            raise LedgerError("author", "the registrations of the authors are missing", path=self.place)
+        names: dict[AgentId, str] = {}
+        for each in found:
+            if each.kind == REGISTER:
+                names[each.author] = str(each.facts["name"])
+            elif each.kind == ROTATE:
+                names[AgentId(str(each.facts["new"]))] = names.get(each.author, "")
+        return names
 
     def export(
         self, out: BinaryIO, *, dialogue: str | None = None, since: str | None = None
@@ -253,104 +324,132 @@ class Ledger:
             self._require_dialogue(head, dialogue)
             self.dialogues()  # raises where messages were taken out of this dialogue into another
         old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
-        return export_transcript(self._database, head, out, dialogue=dialogue, since=old)
+        return export_transcript(self._store, head, out, dialogue=dialogue, since=old)
+
+    def verify(
+        self,
+        *,
+        keys: Sequence[str] = (),
+        expect: str | None = None,
+        policy: Policy | None = None,
+        limit: int = 20,
+        jobs: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Verified:
+        """The evidence that this log gives, as `verify_ledger`; the one way to verify a ledger in memory.
+
+        Raises: LedgerError, the first failure, with the `others`.
+        """
+        self._require_open()
+        audit = LedgerAudit(
+            self.place, origin=self.origin, keys=keys, expect=expect, policy=policy, store=self._store
+        )
+        return audit.examined(limit=limit, jobs=jobs, progress=progress)
+
+    def prove(self, index: int, *, with_entry: bool = True) -> str:
+        """The text of a `.tlog-proof` file: that the entry stands in the log, for whoever has the log's key.
+
+        With the entry itself in it, unless that is left out. Raises: LedgerError(not_found, inclusion, store).
+        """
+        self._require_open()
+        with self._store.reading() as rows:
+            head = choose_head(rows.heads(), self._head.origin, self.place)
+            if not 0 <= index < head.size:
+                raise LedgerError(
+                    "not_found", f"the log has no entry {index}", hint=f"It has {head.size} entries"
+                )
+            (entry,) = rows.stored(head.log, index, index + 1) or (b"",)
+            hashes = tree_of(rows, head).inclusion(index)
+        open_entry(index, entry, {})
+        return make_proof(
+            index,
+            leaf_hash(entry),
+            hashes,
+            note=head.checkpoint,
+            keys=[head.vkey],
+            extra=entry if with_entry else None,
+        )
+
+    def publish(
+        self, directory: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
+    ) -> PublishSummary:
+        """Brings a directory of static files up to the log, as tlog-tiles has it; content stays home.
+
+        Any web server can serve it. Only what is missing is written, the checkpoint last.
+        Raises: LedgerError(origin, consistency, root, tile, failed).
+        """
+        self._require_open()
+        with self._store.reading() as rows:  # one snapshot: writers go on meanwhile
+            head = choose_head(rows.heads(), self._head.origin, self.place)
+            return publish_tiles(
+                directory,
+                head.checkpoint,
+                [head.vkey],
+                StoredTiles(rows, head),
+                lambda start, stop: rows.stored(head.log, start, stop),
+                progress=progress,
+            )
 
     def _require_dialogue(self, head: HeadRow, dialogue: str) -> None:
-        with self._database.reading() as rows:
+        with self._store.reading() as rows:
             if rows.last_seq(head.log, dialogue) >= 0:
                 return
             known = [row.dialogue for row in rows.dialogues(head.log) if row.dialogue != LOG_DIALOGUE]
         raise LedgerError(
             "not_found",
             f"there is no dialogue {shown(dialogue)}",
-            path=str(self.path),
+            path=self.place,
             hint=f"The last ones are: {', '.join(known[-5:])}" if known else "The log has no dialogue yet",
         )
 
     def _now(self) -> HeadRow:
         self._require_open()
-        with self._database.reading() as rows:
-            return choose_head(rows.heads(), self._head.origin, self.path)
+        with self._store.reading() as rows:
+            return choose_head(rows.heads(), self._head.origin, self.place)
 
-    def _continued(self, rows: Rows) -> HeadRow:
-        """The head to append to; where another process moved it, checked anew and its authors learnt."""
-        head = choose_head(rows.heads(), self._head.origin, self.path)
-        if head != self._head:
-            open_head(head)
-            if head.size < self._head.size:
-                raise LedgerError(
-                    "consistency",
-                    "the ledger is shorter than it was: it was replaced by an older copy",
-                    path=str(self.path),
-                    expected=f"at least {self._head.size} entries",
-                    found=str(head.size),
-                )
-            # One link speaks for all before it: each entry signs the hash of its predecessor.
-            if last_link(rows, self._head) != self._link:
-                raise LedgerError(
-                    "consistency",
-                    "the ledger does not continue what was last signed here: it was replaced by a fork",
-                    path=str(self.path),
-                    index=self._head.size - 1,
-                )
-        if head.size > self._registered_size:
-            self._registered |= _authors(rows, head, self._registered_size)
-            self._registered_size = head.size
-        return head
+    def _require_writer(self) -> Writer:
+        self._require_open()
+        if self._writer is None:
+            raise LedgerError("key", "this ledger was opened for reading", path=self.place)
+        return self._writer
 
     def _require_open(self) -> None:
         if self._closed:
-            raise LedgerError("closed", "the ledger has been closed", path=str(self.path))
+            raise LedgerError("closed", "the ledger has been closed", path=self.place)
+        if self._process != os.getpid():
+            # A fork shares the parent's connections and has none of its threads.
+            raise LedgerError(
+                "closed",
+                "the ledger was opened by another process: open it anew in this one",
+                path=self.place,
+            )
 
 
-def _path(path_or_url: str | os.PathLike[str]) -> Path:
-    text = os.fspath(path_or_url)
-    if text.startswith("sqlite:///"):
-        return Path(text.removeprefix("sqlite:///"))
-    if "://" in text:
-        scheme = text.partition("://")[0]
-        raise LedgerError(
-            "refused", f"there is no store for {shown(scheme)} URLs", hint="Give a path or sqlite:///path"
-        )
-    return Path(text)
+def _open_head(store: Store, origin: str | None, keys: KeyStore | None) -> HeadRow:
+    """The head of the log meant, its checkpoint held against it; made first where `keys` are given and it is missing."""
+    with store.reading() as rows:
+        heads = rows.heads()
+    if keys is not None and origin is not None and origin not in {head.origin for head in heads}:
+        key = keys.log(origin)
+        note = Checkpoint(origin=origin, size=0, root=EMPTY_ROOT).sign(key)
+        with store.writing() as rows:
+            rows.lock_heads()
+            if origin not in {head.origin for head in rows.heads()}:  # another process may have been first
+                rows.add_head(origin, key.vkey, note)
+            heads = rows.heads()
+    head = choose_head(heads, origin, store.place)
+    open_head(head)
+    return head
 
 
-def _is_missing(path: Path) -> bool:
+def _is_missing(place: str) -> bool:
+    """Whether a new ledger would be made there; a server is asked later."""
+    if is_database(place):
+        return False
+    path = sqlite_path(place)
     try:
-        return path.stat().st_size == 0
+        return path is None or path.stat().st_size == 0
     except FileNotFoundError:
         return True
     except OSError:
         return False  # opening it will say why
-
-
-def _log_key(keys: KeyStore, head: HeadRow) -> LogKey:
-    try:
-        key = keys.log(head.origin, create=False)
-    except LedgerError as error:
-        if error.reason != "not_found":
-            raise
-        raise LedgerError(
-            "key",
-            f"the key of the log {shown(head.origin)} is not in the key store, so nothing can be appended",
-            path=str(keys.directory),
-            hint="Bring the folder of keys that stood beside the ledger, or open it for reading",
-        ) from error
-    if key.vkey != head.vkey:
-        raise LedgerError(
-            "key",
-            "the key store holds another key for this log",
-            path=str(keys.directory),
-            expected=head.vkey,
-            found=key.vkey,
-        )
-    return key
-
-
-def _authors(rows: Rows, head: HeadRow, start: int) -> set[str]:
-    found: set[str] = set()
-    seq = 0
-    while chunk := rows.dialogue_entries(head.log, LOG_DIALOGUE, seq, CHUNK):
-        found |= {row.author for row in chunk if row.kind == REGISTER and row.index >= start}
-        seq = chunk[-1].seq + 1
-    return found

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from agentmesh_ledger.affairs import AFFAIRS, require_affair
+from agentmesh_ledger.affairs import LOG_DIALOGUE as LOG_DIALOGUE
+from agentmesh_ledger.affairs import REGISTER as REGISTER
 from agentmesh_ledger.encoding import decode_hash
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, public_key
@@ -15,15 +18,14 @@ from agentmesh_ledger.jcs import MAX_INTEGER, JsonValue, canonical, parse
 from agentmesh_ledger.text import has_controls, is_dialogue, is_origin, shown
 
 VERSION: Final = 1
-LOG_DIALOGUE: Final = "log"
-REGISTER: Final = "key.register"
 MAX_PARTS: Final = 64
 MAX_TO: Final = 64
 MAX_PART: Final = 8 * 1024 * 1024
 MAX_CONTENT: Final = 16 * 1024 * 1024
 
 _KIND: Final = re.compile(r"[a-z][a-z0-9_.-]{0,63}\Z")
-_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
+# The hour is bounded here: a newer fromisoformat takes 24:00 for the next day.
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 _TOKEN: Final = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}"
 _MEDIA: Final = re.compile(rf"{_TOKEN}/{_TOKEN}(; ?{_TOKEN}={_TOKEN}){{0,4}}\Z")
 # fmt: off
@@ -137,15 +139,19 @@ def require_shapes(message: Message) -> None:
             f"{shown(message.dialogue)!r} is not a dialogue id",
             hint="Use letters, digits and . _ : - , at most 128, beginning with a letter or digit",
         )
-    if not _KIND.match(message.kind):
+    if not is_kind(message.kind):
         raise LedgerError("message", f"{shown(message.kind)!r} is not a kind of message")
-    if not _is_time(message.time):
+    if not is_time(message.time):
         raise LedgerError("message", f"{shown(message.time)!r} is not a UTC time with milliseconds")
     if message.seq > message.index:
         raise LedgerError("message", "seq is greater than index")
     require_parts(message.parts)
-    if message.kind == REGISTER:
-        _require_registration(message)
+    if message.kind in AFFAIRS:
+        if message.dialogue != LOG_DIALOGUE or message.parts or message.to or message.reply_to is not None:
+            raise LedgerError(
+                "message", f"a message {message.kind} stands in the dialogue `log`, to nobody, without parts"
+            )
+        require_affair(message.kind, message.index, message.facts)
 
 
 def require_parts(parts: Sequence[Part]) -> None:
@@ -158,7 +164,7 @@ def require_parts(parts: Sequence[Part]) -> None:
     for part in parts:
         if not 0 < len(part.name) <= 128 or has_controls(part.name):
             raise LedgerError("message", f"{shown(part.name)!r} cannot name a part")
-        if not _MEDIA.match(part.type):
+        if not is_media(part.type):
             raise LedgerError("message", f"{shown(part.type)!r} is not a media type")
         if part.size > MAX_PART:
             raise LedgerError("message", f"part {shown(part.name)!r} is larger than {MAX_PART} bytes")
@@ -168,19 +174,22 @@ def require_parts(parts: Sequence[Part]) -> None:
         raise LedgerError("message", "two parts of a message have one name or one hash")
 
 
-def _require_registration(message: Message) -> None:
-    name = message.facts.get("name")
-    if message.dialogue != LOG_DIALOGUE or message.parts or message.to or message.reply_to is not None:
-        raise LedgerError("message", "a key.register stands in the dialogue `log`, to nobody, without parts")
-    if not isinstance(name, str) or not 0 < len(name) <= 64 or has_controls(name):
-        raise LedgerError("message", "a key.register does not name its agent")
+def is_kind(text: str) -> bool:
+    """Whether the text may be a kind of message (SPEC L-24)."""
+    return _KIND.match(text) is not None
 
 
-def _is_time(text: str) -> bool:
+def is_media(text: str) -> bool:
+    """Whether the text is a media type as SPEC L-27 has it."""
+    return _MEDIA.match(text) is not None
+
+
+def is_time(text: str) -> bool:
+    """Whether the text is a time that there is, in the one form of SPEC L-25."""
     if not _TIME.match(text):
         return False
     try:
-        datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ")
+        datetime.fromisoformat(text)
     except ValueError:
         return False
     return True

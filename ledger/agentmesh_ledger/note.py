@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from agentmesh_ledger.encoding import decode64, encode64
@@ -16,6 +17,7 @@ from agentmesh_ledger.text import shown
 ED25519: Final = 0x01
 MAX_NOTE: Final = 64 * 1024
 MAX_SIGNATURES: Final = 64
+MAX_VKEY: Final = 4096  # a post-quantum key of 1,312 bytes takes 1,752 characters
 _MARK: Final = "\N{EM DASH} "
 
 
@@ -39,10 +41,10 @@ class VerifierKey:
     @property
     def key_id(self) -> bytes:
         """The four bytes that a signature line carries to say whose it is."""
-        return hashlib.sha256(self.name.encode("utf-8") + b"\n" + bytes([ED25519]) + self.public).digest()[:4]
+        return key_hash(self.name, ED25519, self.public)
 
     def __str__(self) -> str:
-        return f"{self.name}+{self.key_id.hex()}+{encode64(bytes([ED25519]) + self.public)}"
+        return write_vkey(self.name, ED25519, self.public)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,37 @@ class Note:
         return tuple(good)
 
 
+@lru_cache(maxsize=256)
+def key_hash(name: str, kind: int, material: bytes) -> bytes:
+    """The four bytes of a key id; `kind` is the signature type, so one key has another id for each."""
+    return hashlib.sha256(name.encode("utf-8") + b"\n" + bytes([kind]) + material).digest()[:4]
+
+
+def write_vkey(name: str, kind: int, material: bytes) -> str:
+    """The vkey text of a key of any signature type."""
+    return f"{name}+{key_hash(name, kind, material).hex()}+{encode64(bytes([kind]) + material)}"
+
+
+def split_vkey(text: str) -> tuple[str, int, bytes]:
+    """Name, signature type and key material of a vkey of any type, its hash checked.
+
+    Raises: LedgerError(log_key).
+    """
+    name, _, rest = text.partition("+")
+    digits, _, encoded = rest.partition("+")
+    if not is_key_name(name) or len(text) > MAX_VKEY:
+        raise LedgerError("log_key", f"{shown(text, 80)!r} is not a vkey (name+hash+base64)")
+    data = decode64(encoded, "log_key", "the vkey's key")
+    if not data:
+        raise LedgerError("log_key", f"the vkey of {shown(name)} has no key")
+    wanted = key_hash(name, data[0], data[1:]).hex()
+    if digits != wanted:
+        raise LedgerError(
+            "log_key", "the vkey's hash is not its key's", expected=wanted, found=shown(digits, 20)
+        )
+    return name, data[0], data[1:]
+
+
 def parse_vkey(text: str) -> VerifierKey:
     """The key that a vkey line (`name+hash+base64`) names (SPEC L-41).
 
@@ -113,8 +146,12 @@ def is_key_name(name: str) -> bool:
 def sign_note(text: str, signer: NoteSigner) -> str:
     """The text with the signer's line under it."""
     key = VerifierKey(name=signer.name, public=signer.public)
-    signature = signer.sign(text.encode("utf-8"))
-    return f"{text}\n{_MARK}{key.name} {encode64(key.key_id + signature)}\n"
+    return f"{text}\n{signature_line(key.name, key.key_id, signer.sign(text.encode('utf-8')))}"
+
+
+def signature_line(name: str, key_id: bytes, signature: bytes) -> str:
+    """One signature line with its line feed."""
+    return f"{_MARK}{name} {encode64(key_id + signature)}\n"
 
 
 def parse_note(data: str) -> Note:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from agentmesh_ledger.affairs import AFFAIRS, ROTATE, require_consent
 from agentmesh_ledger.envelope import unseal
 from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.message import Message, Part, parse_message
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import LeafHash, leaf_hash
@@ -50,6 +52,41 @@ class Record:
     parts: tuple[PartContent, ...]
 
 
+class Outline(NamedTuple):
+    """What the other entries need to know of a sound one. A plain tuple of plain values: it crosses processes.
+
+    `place` is the entry's index; `withheld` counts parts without content; `facts` are there for the log's own affairs only.
+    """
+
+    place: int
+    leaf_hash: bytes
+    log: str
+    prev: bytes
+    author: str
+    dialogue: str
+    seq: int
+    kind: str
+    withheld: int
+    facts: Mapping[str, JsonValue] | None
+
+
+def outlined(record: Record) -> Outline:
+    """The outline of a record."""
+    message = record.message
+    return Outline(
+        record.index,
+        record.leaf_hash,
+        message.log,
+        message.prev,
+        message.author,
+        message.dialogue,
+        message.seq,
+        message.kind,
+        sum(part.data is None for part in record.parts),
+        message.facts if message.kind in AFFAIRS else None,
+    )
+
+
 def open_entry(index: int, entry: bytes, openings: Mapping[bytes, Opening | None]) -> Record:
     """The record of an entry's bytes, with the openings by part hash; None means withheld.
 
@@ -69,6 +106,8 @@ def open_entry(index: int, entry: bytes, openings: Mapping[bytes, Opening | None
                 found=str(message.index),
             )
         envelope.require_signed(message.author)
+        if message.kind == ROTATE:
+            require_consent(message.log, message.author, message.facts)
         if openings.keys() - {part.hash for part in message.parts}:
             raise LedgerError("part", "there is content that the message does not speak of")
         parts = tuple(_content(part, openings.get(part.hash)) for part in message.parts)

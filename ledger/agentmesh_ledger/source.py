@@ -1,8 +1,9 @@
-"""What an auditor brings: a record, opened once and read as a stream, and a checkpoint that was kept."""
+"""What names a record: a file, opened once and read as a stream, or a database's URL; and checkpoints that were kept."""
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,13 @@ from typing import Final
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.note import MAX_NOTE
+from agentmesh_ledger.policy import MAX_POLICY, Policy, parse_policy
 
 STANDARD_INPUT: Final = "-"
+_DATABASES: Final = frozenset({"postgresql", "postgresql+psycopg", "postgres"})
+# What stands between the user's name and the last @ before the host; and what a driver takes from the query.
+_PASSWORD: Final = re.compile(r"^([^:/?#]+://[^:/?#@]*):.*@", re.DOTALL)
+_SECRET: Final = re.compile(r"(?i)([?&](?:ssl)?password=)[^&#]*")
 _MAGIC: Final = b"SQLite format 3\x00"
 _MAX_BYTES: Final = 4 * MAX_NOTE  # a character of UTF-8 has at most four
 
@@ -29,6 +35,19 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
         raise LedgerError("not_found", "there is no such file", path=str(path)) from error
     except OSError as error:
         raise _unreadable(error, path) from error
+
+
+def is_database(place: str) -> bool:
+    """Whether the text is the URL of a PostgreSQL database. Opens nothing."""
+    scheme, mark, _ = place.partition("://")
+    return bool(mark) and scheme in _DATABASES
+
+
+def without_password(place: str) -> str:
+    """The text as it may be shown: of a database's URL the password is left out, anything else is as it was."""
+    if not is_database(place):
+        return place
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", place))
 
 
 @contextmanager
@@ -84,6 +103,19 @@ def read_note(path: str | os.PathLike[str]) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise LedgerError("consistency", "the checkpoint you brought is not UTF-8", path=str(path)) from error
+
+
+def read_policy(path: str | os.PathLike[str]) -> Policy:
+    """The policy in a file; `-` is standard input.
+
+    Raises: LedgerError(not_found, unreadable), and `policy` where it is none.
+    """
+    try:
+        with opened(path) as stream:
+            data = stream.read(MAX_POLICY + 1)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+    return parse_policy(data)
 
 
 def _unreadable(error: OSError, path: str | os.PathLike[str]) -> LedgerError:

@@ -22,6 +22,7 @@ MAX_HEADER: Final = 2 * MAX_NOTE + 64 * 1024
 MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 1024 * (MAX_PARTS + 1) + 128 * MAX_PROOF
 MAX_VKEYS: Final = 16
 _MAX_COMMAS: Final = 512
+_ENTRY: Final = b'{"entry":"'  # no end line begins so: its keys stand in another order
 WITHHELD: Final = "withheld"
 
 
@@ -127,7 +128,8 @@ class TranscriptWriter:
 class TranscriptReader:
     """Reads a transcript line by line and holds it to the format; says nothing of what the entries mean.
 
-    Every error carries the number of the line, from 1. `line` is the line last read.
+    Every error carries the number of the line, from 1. `line` is the line last read. Once the end line was read
+    `endings` has what it says wrongly of the file: lines counted, digest, and whether anything follows.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -135,30 +137,64 @@ class TranscriptReader:
         self._digest = hashlib.sha256()
         self.line = 0
         self.entries = 0
+        self.endings: list[LedgerError] = []
         try:
-            self.header = _parse_header(self._parse(self._read(MAX_HEADER), "header"))
+            header = self._read(MAX_HEADER)
+            self._digest.update(header)
+            self.header = _parse_header(_parse(header[:-1], "header"))
         except LedgerError as error:
             error.locate(line=self.line)
             raise
 
     def __iter__(self) -> Iterator[EntryLine]:
-        while True:
+        """The entries, up to the first fault."""
+        proof = self.header.dialogue is not None
+        for chunk in self.chunks(1, 1):
             try:
-                before = self._digest.hexdigest()
-                data = self._read(MAX_LINE)
-                # A good line has under 300; millions would become millions of objects before any check.
-                if data.count(b",") > _MAX_COMMAS:
-                    raise LedgerError("line", "the line has more fields than an entry can have")
-                value = self._parse(data, "line")
-                if "end" in value:
-                    self._end(value, before)
-                    return
-                line = _parse_entry(value, proof=self.header.dialogue is not None)
+                yield parse_entry_line(chunk[:-1], proof=proof)
             except LedgerError as error:
                 error.locate(line=self.line)
                 raise
-            self.entries += 1
-            yield line
+        if self.endings:
+            raise self.endings[0]
+
+    def chunks(self, lines: int, size: int) -> Iterator[bytes]:
+        """The entry lines as they are, up to so many at once, or so many bytes where these are reached first.
+
+        Raises: LedgerError where the file cannot be read on; what was read before is given out first.
+        """
+        held: list[bytes] = []
+        room = size
+        failure: LedgerError | None = None
+        ended = False
+        while not ended:
+            try:
+                data = self._read(MAX_LINE)
+                end = None if data.startswith(_ENTRY) else _end_line(data[:-1])
+            except LedgerError as error:
+                error.locate(line=self.line)
+                failure, ended = error, True
+            else:
+                if end is None:
+                    held.append(data)
+                    room -= len(data)
+                    if room > 0 and len(held) < lines:
+                        continue
+                else:
+                    ended = True
+            if held:
+                chunk = b"".join(held)
+                self._digest.update(chunk)
+                self.entries += len(held)
+                held, room = [], size
+                yield chunk
+        if failure is not None:
+            raise failure
+        try:
+            self._end(end or {})
+        except LedgerError as error:
+            error.locate(line=self.line)
+            raise
 
     def _read(self, limit: int) -> bytes:
         self.line += 1
@@ -173,34 +209,31 @@ class TranscriptReader:
             raise LedgerError("line", f"the line is longer than {limit} bytes")
         if not data.endswith(b"\n"):
             raise LedgerError("truncated", "the file ends in the middle of a line")
-        self._digest.update(data)
-        return data[:-1]
+        return data
 
-    def _parse(self, data: bytes, check: Check) -> dict[str, JsonValue]:
-        try:
-            value = parse(data)
-        except LedgerError as error:
-            raise LedgerError(check, f"the line is not canonical JSON: {error.message}") from error
-        if not isinstance(value, dict):
-            raise LedgerError(check, "the line is not a JSON object")
-        return value
-
-    def _end(self, value: Mapping[str, JsonValue], digest: str) -> None:
+    def _end(self, value: Mapping[str, JsonValue]) -> None:
+        digest = self._digest.hexdigest()
         if set(value) != {"digest", "end", "entries"} or value["end"] is not True:
             raise LedgerError("line", "the end line is malformed")
         if _count(value["entries"], "line", "entries") != self.entries:
-            raise LedgerError(
-                "count",
-                "the end line counts other entries than there are",
-                expected=str(self.entries),
-                found=str(value["entries"]),
+            self.endings.append(
+                LedgerError(
+                    "count",
+                    "the end line counts other entries than there are",
+                    expected=str(self.entries),
+                    found=str(value["entries"]),
+                    line=self.line,
+                )
             )
         if value["digest"] != digest:
-            raise LedgerError(
-                "digest",
-                "the end line's digest is not that of the lines before it",
-                expected=digest,
-                found=shown(str(value["digest"]), 64),
+            self.endings.append(
+                LedgerError(
+                    "digest",
+                    "the end line's digest is not that of the lines before it",
+                    expected=digest,
+                    found=shown(str(value["digest"]), 64),
+                    line=self.line,
+                )
             )
         try:
             rest = self._source.read(1)
@@ -208,7 +241,41 @@ class TranscriptReader:
             raise LedgerError("unreadable", f"the file cannot be read: {error.strerror}") from error
         if rest:
             self.line += 1
-            raise LedgerError("trailing", "there are bytes after the end line")
+            self.endings.append(LedgerError("trailing", "there are bytes after the end line", line=self.line))
+
+
+def parse_entry_line(data: bytes, *, proof: bool) -> EntryLine:
+    """An entry line, given without its line feed; `proof` where the selection is a dialogue (SPEC L-52, L-53).
+
+    Raises: LedgerError(line).
+    """
+    return _parse_entry(_parse_line(data), proof=proof)
+
+
+def _end_line(data: bytes) -> Mapping[str, JsonValue] | None:
+    """The end line's fields; None for any other line, which will be judged as an entry's."""
+    try:
+        value = _parse_line(data)
+    except LedgerError:
+        return None
+    return value if "end" in value else None
+
+
+def _parse_line(data: bytes) -> Mapping[str, JsonValue]:
+    # A good line has under 300; millions would become millions of objects before any check.
+    if data.count(b",") > _MAX_COMMAS:
+        raise LedgerError("line", "the line has more fields than an entry can have")
+    return _parse(data, "line")
+
+
+def _parse(data: bytes, check: Check) -> Mapping[str, JsonValue]:
+    try:
+        value = parse(data)
+    except LedgerError as error:
+        raise LedgerError(check, f"the line is not canonical JSON: {error.message}") from error
+    if not isinstance(value, dict):
+        raise LedgerError(check, "the line is not a JSON object")
+    return value
 
 
 def _parse_header(value: Mapping[str, JsonValue]) -> Header:

@@ -25,7 +25,8 @@ def leaf_hash(entry: bytes) -> LeafHash:
     return LeafHash(hashlib.sha256(b"\x00" + entry).digest())
 
 
-def _parent(left: bytes, right: bytes) -> bytes:
+def parent(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 || left || right) (SPEC L-30)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
@@ -58,24 +59,25 @@ class Edge:
         """Adds one leaf hash."""
         node, size = leaf, self._size
         while size & 1:
-            node = _parent(self._hashes.pop(), node)
+            node = parent(self._hashes.pop(), node)
             size >>= 1
         self._hashes.append(node)
         self._size += 1
 
     def root(self) -> bytes:
         """The root as it stands; SHA-256 of nothing for the empty tree (SPEC L-31)."""
-        return _fold(self._hashes) if self._hashes else EMPTY_ROOT
+        return fold(self._hashes) if self._hashes else EMPTY_ROOT
 
     def copy(self) -> Edge:
         """A tree of its own that begins as this one."""
         return Edge(self._size, self._hashes)
 
 
-def _fold(hashes: Sequence[bytes]) -> bytes:
+def fold(hashes: Sequence[bytes]) -> bytes:
+    """The root over complete subtrees of falling size, left to right."""
     node = hashes[-1]
     for left in reversed(hashes[:-1]):
-        node = _parent(left, node)
+        node = parent(left, node)
     return node
 
 
@@ -92,6 +94,21 @@ def _nodes(start: int, stop: int) -> list[Node]:
         found.append((level, start >> level))
         start += 1 << level
     return found
+
+
+def edge_nodes(size: int) -> list[Node]:
+    """The complete subtrees that make up a tree of this size, largest first: the places of `Edge.hashes`."""
+    return _nodes(0, size)
+
+
+def complete_root(hashes: Sequence[bytes]) -> bytes:
+    """The root of a complete subtree from the 2^k hashes of one of its levels, left to right."""
+    row = list(hashes)
+    if not row or len(row) & (len(row) - 1):
+        raise LedgerError("root", f"{len(row)} hashes make no complete subtree")
+    while len(row) > 1:
+        row = [parent(row[place], row[place + 1]) for place in range(0, len(row), 2)]
+    return row[0]
 
 
 def inclusion_nodes(index: int, size: int) -> list[list[Node]]:
@@ -134,7 +151,7 @@ def consistency_nodes(old: int, new: int) -> list[list[Node]]:
 
 def fold_proof(pieces: Sequence[Sequence[Node]], hashes: Mapping[Node, bytes]) -> list[bytes]:
     """The proof from the hashes of the nodes it is made of."""
-    return [_fold([hashes[node] for node in piece]) for piece in pieces]
+    return [fold([hashes[node] for node in piece]) for piece in pieces]
 
 
 def collect(wanted: set[Node], leaves: Iterable[bytes]) -> dict[Node, bytes]:
@@ -146,7 +163,7 @@ def collect(wanted: set[Node], leaves: Iterable[bytes]) -> dict[Node, bytes]:
         if (0, index) in wanted:
             found[0, index] = leaf
         while (index >> level) & 1:
-            node = _parent(stack.pop(), node)
+            node = parent(stack.pop(), node)
             level += 1
             if (level, index >> level) in wanted:
                 found[level, index >> level] = node
@@ -166,11 +183,11 @@ def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes],
         if high == 0:
             raise LedgerError("inclusion", "the inclusion proof is too long")
         if low & 1 or low == high:
-            node = _parent(sibling, node)
+            node = parent(sibling, node)
             while not low & 1 and low:
                 low, high = low >> 1, high >> 1
         else:
-            node = _parent(node, sibling)
+            node = parent(node, sibling)
         low, high = low >> 1, high >> 1
     if high != 0 or node != root:
         raise LedgerError(
@@ -207,11 +224,11 @@ def verify_consistency(old: int, new: int, proof: Sequence[bytes], old_root: byt
         if high == 0:
             raise LedgerError("consistency", "the consistency proof is too long")
         if low & 1 or low == high:
-            first, second = _parent(node, first), _parent(node, second)
+            first, second = parent(node, first), parent(node, second)
             while not low & 1 and low:
                 low, high = low >> 1, high >> 1
         else:
-            second = _parent(second, node)
+            second = parent(second, node)
         low, high = low >> 1, high >> 1
     if high != 0 or first != old_root or second != new_root:
         raise LedgerError("consistency", f"the tree of {new} does not continue the tree of {old}")

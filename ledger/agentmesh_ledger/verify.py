@@ -6,18 +6,25 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
+from agentmesh_ledger.authors import Revocation, Rotation
 from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
+from agentmesh_ledger.crew import CHUNK_BYTES, CHUNK_ENTRIES, Crew
 from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.findings import Findings, Progress, examine
 from agentmesh_ledger.identity import AgentId
+from agentmesh_ledger.judge import Terms, require_shown
 from agentmesh_ledger.note import VerifierKey, parse_vkey
+from agentmesh_ledger.policy import Policy, PolicyEvidence
 from agentmesh_ledger.record import Record
 from agentmesh_ledger.source import open_file
 from agentmesh_ledger.text import shown
-from agentmesh_ledger.transcript import EntryLine, Header, TranscriptReader
+from agentmesh_ledger.transcript import Header, TranscriptReader
 from agentmesh_ledger.tree import verify_consistency
+
+NO_POLICY: Final = "no policy was asked for"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,8 @@ class Verified:
     `intact` is meant by getting this value at all: every shown entry is as signed, in its place, in the tree
     of the signed checkpoint. `complete` is another matter, in words. `pinned` says whether the log's key is one
     the caller named; otherwise the key is the log's own word. Names of signers are the signers' own claims.
+    `erased` counts the parts that tombstones name. `policy` says in words which policy was met, `witnessed` by whom;
+    `not_shown`, in plain sentences, what must not be concluded.
     """
 
     entries: int
@@ -40,21 +49,36 @@ class Verified:
     selection: str
     log_keys: tuple[str, ...]
     expected_size: int | None
+    erased: int
+    rotated: tuple[Rotation, ...]
+    revoked: tuple[Revocation, ...]
+    policy: str
+    witnessed: PolicyEvidence | None
+    not_shown: tuple[str, ...]
 
 
 def verify_transcript(
-    source: str | os.PathLike[str] | BinaryIO, *, keys: Sequence[str] = (), expect: str | None = None
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    keys: Sequence[str] = (),
+    expect: str | None = None,
+    policy: Policy | None = None,
+    limit: int = 20,
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> Verified:
-    """The evidence that a transcript gives. Reads it once, as a stream.
+    """The evidence that a transcript gives. Reads it once, as a stream, in memory that does not grow with it.
 
-    `keys` pins the log's key (vkeys); `expect` is the text of a checkpoint the caller holds.
-    Raises: LedgerError; `is_check` tells damaged content from a file that cannot be read.
+    `keys` pins the log's key (vkeys), and so do the logs of a `policy`, which the checkpoint must meet; `expect` is
+    the text of a checkpoint the caller holds. After a failure the rest is looked at all the same, until `limit` failures are found. `jobs` is how many processes may work, None
+    for one a core; a short transcript needs none. `progress` is told entries done and of how many, every 1000 or so
+    (of a dialogue the number is not known: then it is that of the log).
+    Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
+        cannot be read.
     """
     with _opened(source) as stream:
-        audit = TranscriptAudit(stream, keys=keys, expect=expect)
-        for _ in audit:
-            pass
-        return audit.verified()
+        audit = TranscriptAudit(stream, keys=keys, expect=expect, policy=policy)
+        return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
 
 def read_transcript(
@@ -72,12 +96,20 @@ def read_transcript(
 class TranscriptAudit:
     """A transcript being verified: iterate over its records, then ask for the evidence."""
 
-    def __init__(self, source: BinaryIO, *, keys: Sequence[str] = (), expect: str | None = None) -> None:
-        pins = tuple(parse_vkey(key) for key in keys)
+    def __init__(
+        self,
+        source: BinaryIO,
+        *,
+        keys: Sequence[str] = (),
+        expect: str | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        pins = pinned_keys(keys, policy)
         self._reader = TranscriptReader(source)
         self.header = self._reader.header
         try:
             self._signed = _require_header(self.header, pins)
+            self._witnessed = witnessed(self.header.checkpoint, self._signed, policy)
             self._expect = open_expected(expect, self._signed.keys)
             self._checks = LogChecks(self._signed, dialogue=self.header.dialogue, expect=self._expect)
             _require_consistency(self.header, self._signed.checkpoint, self._expect)
@@ -91,7 +123,7 @@ class TranscriptAudit:
         for line in self._reader:
             try:
                 record = self._checks.entry(line.index, line.entry, line.openings, line.proof)
-                _require_parts(line, record)
+                require_shown(line, record)
             except LedgerError as error:
                 error.locate(line=self._reader.line)
                 raise
@@ -103,6 +135,23 @@ class TranscriptAudit:
             raise
         self._finished = True
 
+    def examined(self, *, limit: int, jobs: int | None, progress: Progress | None) -> Verified:
+        """Reads all there is, on behind failures, and gives the evidence; instead of iterating.
+
+        Raises: LedgerError, as `verify_transcript` says.
+        """
+        findings, reader, checks = Findings(limit), self._reader, self._checks
+        terms = Terms(checkpoint=checks.checkpoint, proof=checks.dialogue is not None)
+        with Crew(terms, "lines", jobs) as crew:
+            judged = crew.judged(reader.chunks(CHUNK_ENTRIES, CHUNK_BYTES))
+            if examine(checks, judged, findings, line=reader.line + 1, progress=progress):
+                for error in (*reader.endings, *checks.endings()):
+                    error.locate(line=reader.line)
+                    findings.add(error)
+        findings.settle()
+        self._finished = True
+        return self.verified()
+
     def verified(self) -> Verified:
         """The evidence.
 
@@ -110,24 +159,62 @@ class TranscriptAudit:
         """
         if not self._finished:
             raise LedgerError("truncated", "the transcript has not been read to its end")
-        return evidence(self._checks, self._signed, pinned=self._pinned)
+        return evidence(self._checks, self._signed, pinned=self._pinned, policy=self._witnessed)
 
 
-def evidence(checks: LogChecks, signed: SignedCheckpoint, *, pinned: bool) -> Verified:
+def evidence(
+    checks: LogChecks, signed: SignedCheckpoint, *, pinned: bool, policy: PolicyEvidence | None
+) -> Verified:
     """The finished checks as a value."""
+    authors = checks.authors
     return Verified(
         entries=checks.entries,
         tree_size=signed.checkpoint.size,
         root=signed.checkpoint.root.hex(),
         origin=signed.checkpoint.origin,
-        signers=tuple((author, checks.names.get(author), count) for author, count in checks.counts.items()),
+        signers=tuple(
+            (AgentId(author), authors.names.get(author), count) for author, count in authors.counts.items()
+        ),
         withheld=checks.withheld,
         pinned=pinned,
-        complete=_completeness(checks),
+        complete=_completeness(checks, policy),
         selection="log" if checks.dialogue is None else f"dialogue {checks.dialogue}",
         log_keys=tuple(str(key) for key in signed.keys),
         expected_size=None if checks.expect is None else checks.expect.size,
+        erased=checks.erased,
+        rotated=tuple(authors.rotated.values()),
+        revoked=tuple(authors.revoked.values()),
+        policy=NO_POLICY if policy is None else str(policy),
+        witnessed=policy,
+        not_shown=_not_shown(checks, pinned=pinned),
     )
+
+
+def require_origin(found: Verified, origin: str | None) -> None:
+    """Refuses the evidence of another log than the one the auditor named, if any.
+
+    Raises: LedgerError(origin).
+    """
+    if origin is not None and origin != found.origin:
+        raise LedgerError(
+            "origin", "this is the transcript of another log", expected=shown(origin), found=found.origin
+        )
+
+
+def pinned_keys(keys: Sequence[str], policy: Policy | None) -> tuple[VerifierKey, ...]:
+    """The log keys that the auditor named: one by one, else through a policy.
+
+    Raises: LedgerError(log_key).
+    """
+    return tuple(parse_vkey(key) for key in keys) or (() if policy is None else policy.logs)
+
+
+def witnessed(note: str, signed: SignedCheckpoint, policy: Policy | None) -> PolicyEvidence | None:
+    """Who witnessed the checkpoint of this note, where a policy asks for it; it is then met (SPEC L-49).
+
+    Raises: LedgerError(policy, checkpoint).
+    """
+    return None if policy is None else policy.judge(note, keys=signed.keys)
 
 
 def open_expected(note: str | None, keys: Sequence[VerifierKey]) -> Checkpoint | None:
@@ -209,31 +296,53 @@ def _require_consistency(header: Header, checkpoint: Checkpoint, expect: Checkpo
         )
 
 
-def _require_parts(line: EntryLine, record: Record) -> None:
-    if line.openings.keys() != {part.hash for part in record.parts}:
-        raise LedgerError("part", "the line does not speak of every part of the message", index=record.index)
-    for part in record.parts:
-        if line.types.get(part.hash, part.type) != part.type:
-            raise LedgerError(
-                "part",
-                f"part {shown(part.name)!r} is shown with another media type",
-                index=record.index,
-                expected=part.type,
-                found=shown(line.types[part.hash]),
-            )
+def beyond(policy: PolicyEvidence | None) -> str:
+    """What the evidence says of a log that may have gone on after its checkpoint."""
+    if policy is not None and policy.witnesses:
+        names = ", ".join(sorted({shown(each.witness, 60) for each in policy.witnesses}))
+        return f"; nothing larger was shown to the witnesses {names} when they signed"
+    return "; nothing here shows whether the log went on after this checkpoint (no witness signed it)"
 
 
-def _completeness(checks: LogChecks) -> str:
+def _completeness(checks: LogChecks, policy: PolicyEvidence | None) -> str:
     size = checks.checkpoint.size
     if checks.dialogue is None:
         text = f"all {size} entries under the checkpoint are shown"
     else:
-        closed = checks.last is not None and checks.last.kind == "close"
+        closed = checks.last_kind == "close"
         tail = "up to its close" if closed else "but no close is: it may go on after what is shown"
         text = f"every message of the dialogue from its first on is shown, {tail}; the rest of the log is not"
     if checks.expect is not None:
         text += f"; the log still holds all {checks.expect.size} entries of your checkpoint"
-    return text + "; nothing here shows whether the log went on after this checkpoint (no witness signed it)"
+    return text + beyond(policy)
+
+
+def _not_shown(checks: LogChecks, *, pinned: bool) -> tuple[str, ...]:
+    found = [
+        "that any statement is true",
+        "when anything was said: the times are the authors' claims",
+        "who holds the keys: the names are the signers' own",
+        "whether the log went on after this checkpoint",
+    ]
+    if not pinned:
+        found.append("that this is the log you mean: its key is self-asserted, as you named none")
+    if checks.dialogue is not None:
+        found.append("the rest of the log, and any revocation in it of a key that signs here")
+    if checks.withheld:
+        found.append(f"the content of {_parts(checks.withheld)} withheld: what is signed about it holds")
+    if checks.erased:
+        found.append(f"the content of {_parts(checks.erased)} that a tombstone names")
+    found += [
+        f"that {each.agent} itself signed its entries from {each.after + 1} to {each.last}: they are disowned,"
+        f" its key was revoked at entry {each.index} as of entry {each.after}"
+        for each in checks.authors.revoked.values()
+        if each.disowns
+    ]
+    return tuple(found)
+
+
+def _parts(count: int) -> str:
+    return "1 part" if count == 1 else f"{count} parts"
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from itertools import count
@@ -69,6 +70,25 @@ def ledger(tmp_path: Path, keys: KeyStore, ports: Ports) -> Iterator[Ledger]:
     path = tmp_path / "ledger.db"
     with Ledger.open(path, origin=ORIGIN, keys=keys, create=True, ports=ports) as opened:
         yield opened
+
+
+@pytest.fixture(params=["sqlite", "memory", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new ledger can be made, in each kind of store."""
+    return _place(request, tmp_path)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def lasting(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The same, in each kind of store that outlives its ledger and that several ledgers may have open."""
+    return _place(request, tmp_path)
+
+
+def _place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "postgres":
+        found: str = request.getfixturevalue("database")
+        return found
+    return ":memory:" if request.param == "memory" else str(tmp_path / "ledger.db")
 
 
 def text_part(text: str, name: str = "text") -> DraftPart:
@@ -231,10 +251,14 @@ def forge() -> Forge:
     return Forge()
 
 
+@pytest.fixture(scope="session")
+def forge_of() -> type[Forge]:
+    """For a test that needs more than one."""
+    return Forge
+
+
 def resealed(lines: list[bytes]) -> bytes:
     """The lines (without the end line) under an end line that is true of them: what a forger would do."""
-    import hashlib
-
     body = b"".join(line + b"\n" for line in lines)
     end = {"digest": hashlib.sha256(body).hexdigest(), "end": True, "entries": len(lines) - 1}
     return body + canonical(end) + b"\n"
@@ -256,3 +280,55 @@ def edit() -> Callable[..., bytes]:
         return resealed(lines)
 
     return change
+
+
+class LeafTiles:
+    """The tiles of a list of leaf hashes, each hash computed apart by the RFC's own recursion."""
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self._levels: list[list[bytes]] = [list(leaves)]
+        while len(self._levels[-1]) >= 256:
+            row = self._levels[-1]
+            self._levels.append(
+                [plain_root(row[place : place + 256]) for place in range(0, len(row) - 255, 256)]
+            )
+
+    def tile(self, level: int, number: int, width: int) -> bytes:
+        assert 1 <= width <= 256
+        found = self._levels[level][number * 256 : number * 256 + width]
+        assert len(found) == width, (level, number, width)
+        return b"".join(found)
+
+
+def plain_root(leaves: Sequence[bytes]) -> bytes:
+    """RFC 6962 2.1 word for word."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return hashlib.sha256(b"\x01" + plain_root(leaves[:split]) + plain_root(leaves[split:])).digest()
+
+
+@pytest.fixture(scope="session")
+def leaf_tiles() -> type[LeafTiles]:
+    """A source of tiles over a list of leaf hashes."""
+    return LeafTiles
+
+
+@pytest.fixture(scope="session")
+def talk() -> Callable[[int], Forge]:
+    """A log of so many entries: two agents registered, then one long dialogue. Each size is made once."""
+    made: dict[int, Forge] = {}
+
+    def long(size: int) -> Forge:
+        if size not in made:
+            log = Forge().begin()
+            while len(log.entries) < size:
+                log.add(log.ada if len(log.entries) % 2 else log.ben, "say", "d1")
+            made[size] = log
+        return made[size]
+
+    return long

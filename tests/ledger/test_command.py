@@ -68,6 +68,53 @@ def test_one_changed_byte_exits_1_and_says_where(
     assert (found["verified"], found["check"], found["line"], found["index"]) == (False, "part", 4, 2)
 
 
+@pytest.mark.spec("L-83")
+def test_every_failure_is_printed_and_the_list_has_a_limit(
+    exported, reseal, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = exported(None).split(b"\n")[:-2]
+    for number in (3, 5):
+        place = lines[number].index(b'"data":"') + 8
+        lines[number] = lines[number][:place] + b"AAAA" + lines[number][place + 4 :]
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(reseal(lines))
+    assert main([str(path)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(",")[0] for line in told[1:]] == ["check part: line 4", "check part: line 6"]
+    assert main([str(path), "--limit", "1"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("there is more: the list ends after 1")
+    assert main([str(path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert (found["line"], [each["line"] for each in found["others"]], found["more"]) == (4, [6], False)
+    with pytest.raises(SystemExit):
+        main([str(path), "--limit", "0"])
+
+
+@pytest.mark.spec("L-84")
+def test_the_report_tells_of_keys_erasure_and_policy(
+    spoken: Ledger, keys: KeyStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ada, ben = keys.agent("ada"), keys.agent("ben")
+    spoken.rotate(ben, keys.next_agent("ben"))
+    spoken.erase(2, by=ada)
+    spoken.revoke(keys.next_agent("ben").id, after=8, by=ada)
+    assert main([str(spoken.path)]) == 0
+    told = capsys.readouterr().out
+    new = keys.next_agent("ben").id
+    for line in (
+        f"rotated    {ben.id} to {new} at entry 7",
+        f"revoked    {new} at entry 9, as of entry 8",
+        "erased     1 part, by tombstones that are shown",
+        "policy     no policy was asked for",
+        "not shown  that any statement is true",
+    ):
+        assert line in told
+    assert main([str(spoken.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["erased"], found["rotated"][0]["new"], found["revoked"][0]["id"]) == (1, new, new)
+    assert found["policy"] == "no policy was asked for" and len(found["not_shown"]) >= 6
+
+
 @pytest.mark.parametrize("data", [b"", b"\0\1\2", b"GGUF" * 1000, b"SQLite format 3\x00 but not really"])
 def test_an_empty_or_foreign_file_exits_1(
     tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]
@@ -172,11 +219,17 @@ def test_a_name_that_the_terminal_cannot_write_is_escaped(forge, tmp_path: Path)
     assert done.returncode == 0 and "\\u5f20" in done.stdout
 
 
-def test_a_second_log_put_into_the_file_exits_1(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_a_file_with_a_second_log_the_one_that_is_meant_is_named(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("INSERT INTO head SELECT 2, 'other', vkey, size, checkpoint, edge FROM head")
-    assert main([str(file)]) == 1
-    assert "check store: the file holds several logs" in capsys.readouterr().err
+    assert main([str(file)]) == 2
+    assert "name the one you mean" in capsys.readouterr().err
+    # Entries of the second log are none of the first one's.
+    assert main([str(file), "--origin", "agentmesh.local/desk"]) == 0
+    assert main([str(file), "--origin", "other"]) == 1
+    assert "check store: the head's columns are not those" in capsys.readouterr().err
 
 
 def test_help_and_version_are_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,9 +240,10 @@ def test_help_and_version_are_there(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in capsys.readouterr().out
 
 
-def test_it_runs_as_a_module(transcript: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["verify"]])
+def test_it_runs_as_a_module(transcript: Path, words: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "agentmesh_ledger", str(transcript)],
+        [sys.executable, "-m", "agentmesh_ledger", *words, str(transcript)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from agentmesh_ledger import Ledger
+from agentmesh_ledger import AgentId, Ledger
 from agentmesh_ledger.envelope import PAYLOAD_TYPE, pae, unseal
+from agentmesh_ledger.identity import public_key
 from agentmesh_ledger.tree import collect, consistency_nodes, fold_proof, inclusion_nodes
 
 
@@ -41,6 +42,17 @@ def test_a_rust_verifier_accepts_our_checkpoint_and_proofs(spoken: Ledger) -> No
 @pytest.mark.spec("L-12")
 def test_securesystemslib_reads_our_envelopes_and_signs_the_same_bytes(spoken: Ledger) -> None:
     dsse = pytest.importorskip("securesystemslib.dsse", reason="securesystemslib is not installed")
+    signer = pytest.importorskip("securesystemslib.signer", reason="securesystemslib is not installed")
+
+    refusal = pytest.importorskip("securesystemslib.exceptions").VerificationError
+
+    def key(agent: AgentId) -> object:
+        return signer.SSlibKey(agent, "ed25519", "ed25519", {"public": public_key(agent).hex()})
+
+    authors = [key(agent) for agent in spoken.names()]
     for record in spoken.read():
         envelope = dsse.Envelope.from_dict(json.loads(record.entry))
         assert envelope.pae() == pae(PAYLOAD_TYPE, unseal(record.entry).payload)
+        assert list(envelope.verify([key(record.message.author)], 1)) == [record.message.author]
+        with pytest.raises(refusal):
+            envelope.verify([each for each in authors if each.keyid != record.message.author], 1)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,8 @@ from agentmesh_ledger import (
 )
 from agentmesh_ledger.checkpoint import open_checkpoint
 from agentmesh_ledger.note import parse_vkey
-from agentmesh_ledger.store.rows import Rows
+from agentmesh_ledger.store.rows import EntryValues, Rows
+from agentmesh_ledger.store.sqlite import SqliteStore
 
 ORIGIN = "agentmesh.local/desk"
 
@@ -108,6 +111,9 @@ REFUSED = [
     {"dialogue": "a b"},
     {"to": ("nobody",)},
     {"reply_to": 99},
+    {"reply_to": 1.5},
+    {"reply_to": True},
+    {"reply_to": "1"},
     {"facts": {"x": float("nan")}},
     {"facts": {"x": 2**53}},
     {"facts": {"x": "\ud800"}},
@@ -138,6 +144,7 @@ def test_a_message_no_verifier_would_accept_is_refused_and_nothing_written(
     [
         {"parts": (DraftPart(name="a", type="a/b", data=bytes(8 * 1024 * 1024 + 1)),)},
         {"parts": tuple(DraftPart(name=str(n), type="a/b", data=bytes(6 * 1024 * 1024)) for n in range(3))},
+        {"parts": (DraftPart(name="a", type="a/b", data=memoryview(bytes(8_400_000)).cast("Q")),)},  # type: ignore[arg-type]
         {"parts": tuple(DraftPart(name=str(n), type="a/b", data=b"") for n in range(65))},
         {"facts": {"text": "x" * 50_000}},
     ],
@@ -183,9 +190,12 @@ def test_wrong_use_is_told_apart(spoken: Ledger, tmp_path: Path, keys: KeyStore)
 
     new = tmp_path / "new.db"
     assert reason(origin="agentmesh.local/other") == "origin"
-    assert reason(origin="agentmesh.local/other", keys=keys, create=True) == "origin"
+    assert reason(origin="agentmesh.local/other", keys=keys) == "origin"
     assert reason(read_only=True, create=True) == "refused"
-    assert reason(path_or_url="postgresql://x/y") == "refused"
+    assert reason(path_or_url="mysql://x/y") == "refused"
+    assert reason(path_or_url="sqlite://x/y") == "refused"
+    assert reason(path_or_url="postgresql://nobody@127.0.0.1:1/none") == "unreadable"
+    assert reason(path_or_url="postgresql://a:b:c@x:y/z") == "refused"
     assert reason(path_or_url=new, create=True) == "refused"
     assert reason(path_or_url=new, create=True, keys=keys) == "refused"
     assert reason(path_or_url=new, create=True, keys=keys, origin="a b") == "refused"
@@ -219,25 +229,34 @@ def test_a_folder_in_the_ledgers_place_is_unreadable_to_all(tmp_path: Path, keys
         assert caught.value.reason == "unreadable" and str(tmp_path) in str(caught.value)
 
 
+def limited(ledger: Ledger, pragma: str) -> None:
+    """Runs a pragma on the connection that writes; a failed transaction throws that connection away."""
+    store = ledger._store
+    assert isinstance(store, SqliteStore) and store._writer is not None
+    raw = store._writer.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)
+    raw.execute(pragma)
+
+
+def grow(ledger: Ledger, pages: int) -> None:
+    """Lets the file grow by so many pages and no more."""
+    with closing(sqlite3.connect(ledger.path)) as connection:
+        (now,) = connection.execute("PRAGMA page_count").fetchone()
+    limited(ledger, f"PRAGMA max_page_count = {now + pages}")
+
+
 def test_a_full_disk_fails_and_nothing_is_lost_or_half_written(spoken: Ledger, keys: KeyStore) -> None:
     spoken.append([say(keys, "ada")])
-    engine = spoken._database._engine
-    with engine.connect() as connection:  # the pool gives this one connection out again
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}")
+    grow(spoken, 2)
     with pytest.raises(LedgerError) as caught:
         spoken.append([say(keys, "ada", "x" * 100_000)])
     assert caught.value.reason == "failed" and "full" in str(caught.value)
     assert spoken.size == 8 and verify_ledger(spoken.path).entries == 8
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     assert spoken.append([say(keys, "ada", "x" * 100_000)])[0].index == 8
 
 
 def test_a_read_only_database_fails_with_a_reason(spoken: Ledger, keys: KeyStore) -> None:
-    engine = spoken._database._engine
-    with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA query_only = ON")
+    limited(spoken, "PRAGMA query_only = ON")
     with pytest.raises(LedgerError) as caught:
         spoken.append([say(keys, "ada")])
     assert caught.value.reason == "failed"
@@ -245,9 +264,10 @@ def test_a_read_only_database_fails_with_a_reason(spoken: Ledger, keys: KeyStore
 
 @pytest.mark.spec("L-90")
 def test_the_database_is_durable_and_private(spoken: Ledger) -> None:
-    with spoken._database._engine.connect() as connection:
-        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
-        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+    with spoken._store.writing() as rows:
+        assert rows.connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert rows.connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == 2
+        assert rows.connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1
     assert stat.S_IMODE(spoken.path.stat().st_mode) == 0o600
 
 
@@ -257,10 +277,8 @@ def test_a_database_that_stores_other_bytes_is_never_signed_for(
 ) -> None:
     real = Rows.add_entries
 
-    def flipped(self: Rows, log: int, rows: list[object]) -> None:
-        from dataclasses import replace
-
-        real(self, log, [replace(row, entry=bytes([row.entry[0] ^ 1]) + row.entry[1:]) for row in rows])  # type: ignore[type-var,attr-defined]
+    def flipped(self: Rows, rows: list[EntryValues]) -> None:
+        real(self, [(*row[:2], bytes([row[2][0] ^ 1]) + row[2][1:], *row[3:]) for row in rows])
 
     before = spoken.checkpoint()
     with monkeypatch.context() as patch:
@@ -304,7 +322,8 @@ def test_a_ledger_replaced_by_a_longer_fork_under_an_open_log_is_not_continued(
     spoken: Ledger, keys: KeyStore, tmp_path: Path
 ) -> None:
     fork = _copy(spoken.path, tmp_path / "fork.db")
-    with Ledger.open(fork, keys=keys) as other:
+    elsewhere = KeyStore(Path(shutil.copytree(keys.directory, tmp_path / "elsewhere")))
+    with Ledger.open(fork, keys=elsewhere) as other:
         other.append([say(keys, "ada", "one thing"), say(keys, "ada", "more")])
     spoken.append([say(keys, "ada", "another")])
     _copy(fork, spoken.path)
@@ -455,11 +474,17 @@ def test_the_same_ports_and_keys_write_the_same_log(tmp_path: Path, keys: KeySto
 
     def write(name: str) -> str:
         fixed = Ports(now=lambda: datetime(2026, 1, 1, tzinfo=UTC), salt=lambda: b"s" * 16)
-        with Ledger.open(tmp_path / name, origin=ORIGIN, keys=keys, create=True, ports=fixed) as ledger:
-            ledger.append([say(keys, "ada")])
+        same = KeyStore(tmp_path / name / "keys")
+        shutil.copytree(keys.directory, same.directory)
+        with Ledger.open(
+            tmp_path / name / "l.db", origin=ORIGIN, keys=same, create=True, ports=fixed
+        ) as ledger:
+            ledger.append([say(same, "ada")])
             return ledger.checkpoint()
 
-    assert write("one.db") == write("two.db")
+    keys.log(ORIGIN), keys.agent("ada")
+
+    assert write("one") == write("two")
 
 
 def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,3 +494,16 @@ def test_the_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, object] = {}
     exec(compile(code, str(readme), "exec"), names)
     assert names["evidence"].entries == 2  # type: ignore[attr-defined]
+
+
+def test_a_ledger_whose_name_is_no_utf8_is_written_read_and_verified(tmp_path: Path) -> None:
+    try:
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff %?#"))
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    keys = KeyStore(tmp_path / "keys")
+    with Ledger.open(folder / "l.db", origin=ORIGIN, keys=keys, create=True) as log:
+        log.append([say(keys, "ada")])
+    assert verify_ledger(folder / "l.db").entries == 2
+    assert {each.split("-")[0] for each in os.listdir(folder)} == {"l.db"}

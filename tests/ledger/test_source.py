@@ -13,7 +13,7 @@ import pytest
 
 from agentmesh_ledger import Ledger, LedgerError
 from agentmesh_ledger.__main__ import main
-from agentmesh_ledger.source import is_ledger, opened, read_note
+from agentmesh_ledger.source import is_database, is_ledger, opened, read_note, without_password
 
 Exported = Callable[[str | None], bytes]
 
@@ -90,3 +90,26 @@ def test_a_checkpoint_is_read_byte_for_byte_and_not_for_ever(spoken: Ledger, tmp
         with pytest.raises(LedgerError) as caught:
             read_note(place)
         assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("place", "is_one", "told"),
+    [
+        ("ledger.db", False, "ledger.db"),
+        ("/a:b@c/ledger.db", False, "/a:b@c/ledger.db"),
+        ("sqlite:///x:y@z.db", False, "sqlite:///x:y@z.db"),
+        ("postgresql+psycopg://ada@host/x", True, "postgresql+psycopg://ada@host/x"),
+        ("postgresql://ada:pw@host:5432/x", True, "postgresql://ada:***@host:5432/x"),
+        ("postgres://ada:p/w@d#?@host/x", True, "postgres://ada:***@host/x"),
+        ("postgresql://:pw@/x", True, "postgresql://:***@/x"),
+        (
+            "postgresql://host/x?user=ada&PASSWORD=pw&a=b",
+            True,
+            "postgresql://host/x?user=ada&PASSWORD=***&a=b",
+        ),
+        ("postgresql://host/x?sslpassword=pw", True, "postgresql://host/x?sslpassword=***"),
+    ],
+)
+def test_a_databases_url_is_known_and_shown_without_its_password(place: str, is_one: bool, told: str) -> None:
+    assert is_database(place) is is_one
+    assert without_password(place) == told

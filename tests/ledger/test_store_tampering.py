@@ -86,12 +86,26 @@ TAMPERED: list[tuple[tuple[str, ...], str, int | None]] = [
     (("INSERT INTO parts VALUES (1.5, 2, x'aa', x'bb', x'cc')",), "part", None),
     (("INSERT INTO parts VALUES (1, 7, x'aa', x'', x'')",), "part", None),
     (("INSERT INTO entries SELECT log, 'x', entry, leaf, 'z', 0, kind, author FROM entries WHERE idx = 6",), "index", None),
-    (("INSERT INTO head SELECT 2, 'other', vkey, size, checkpoint, edge FROM head",), "store", None),
+    (("INSERT INTO tiles VALUES (1, 0, 0, zeroblob(8192))",), "store", None),
+    (("INSERT INTO tiles VALUES (2, 0, 0, zeroblob(8192))",), "store", None),
+    (("INSERT INTO tiles VALUES (1, 'x', 0, 'y')",), "store", None),
     (("DROP TABLE parts",), "corrupt", None),
     (("ALTER TABLE entries RENAME COLUMN entry TO body",), "corrupt", None),
-    (("PRAGMA user_version = 2",), "corrupt", None),
+    (("PRAGMA user_version = 3",), "corrupt", None),
     (("PRAGMA application_id = 0",), "corrupt", None),
 ]  # fmt: skip
+
+
+@pytest.mark.spec("L-91")
+def test_of_several_logs_the_one_meant_must_be_named(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("INSERT INTO head SELECT 2, 'other', vkey, size, checkpoint, edge FROM head")
+    with pytest.raises(LedgerError) as caught:
+        verify_ledger(file)
+    assert caught.value.reason == "origin" and "agentmesh.local/desk, other" in str(caught.value)
+    assert verify_ledger(file, origin="agentmesh.local/desk").entries == 7
+    with pytest.raises(LedgerError):
+        verify_ledger(file, origin="other")
 
 
 @pytest.mark.spec("L-91")

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 
 from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
+from agentmesh_ledger.crew import Crew
 from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.findings import Findings, Progress, examine
+from agentmesh_ledger.judge import Terms, require_columns
 from agentmesh_ledger.note import VerifierKey, parse_vkey
-from agentmesh_ledger.record import Opening, Record
-from agentmesh_ledger.store.database import Database
-from agentmesh_ledger.store.rows import CHUNK, EntryRow, HeadRow, Rows, Totals
+from agentmesh_ledger.policy import Policy, PolicyEvidence
+from agentmesh_ledger.record import Opening, Outline, Record
+from agentmesh_ledger.store.columns import EntryRow, HeadRow, Totals
+from agentmesh_ledger.store.contract import Store
+from agentmesh_ledger.store.nodes import TileChecks
+from agentmesh_ledger.store.opening import open_store
+from agentmesh_ledger.store.rows import Rows
+from agentmesh_ledger.store.walk import Walk
 from agentmesh_ledger.text import shown
-from agentmesh_ledger.verify import Verified, evidence, open_expected, require_pinned
+from agentmesh_ledger.verify import (
+    Verified,
+    evidence,
+    open_expected,
+    pinned_keys,
+    require_pinned,
+    witnessed,
+)
 
 
 def verify_ledger(
@@ -23,16 +38,20 @@ def verify_ledger(
     origin: str | None = None,
     keys: Sequence[str] = (),
     expect: str | None = None,
+    policy: Policy | None = None,
+    limit: int = 20,
+    jobs: int | None = None,
+    progress: Progress | None = None,
 ) -> Verified:
     """The evidence that a ledger file gives, everything recomputed from the stored bytes.
 
     Reads one consistent state while writers go on. `origin` picks the log where a file holds several.
-    Raises: LedgerError; `is_check` tells damaged content from a file that cannot be read.
+    `keys`, `expect`, `policy`, `limit`, `jobs` and `progress` are those of `verify_transcript`.
+    Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
+        cannot be read.
     """
-    audit = LedgerAudit(path, origin=origin, keys=keys, expect=expect)
-    for _ in audit:
-        pass
-    return audit.verified()
+    audit = LedgerAudit(path, origin=origin, keys=keys, expect=expect, policy=policy)
+    return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
 
 class LedgerAudit:
@@ -45,20 +64,22 @@ class LedgerAudit:
         origin: str | None = None,
         keys: Sequence[str] = (),
         expect: str | None = None,
+        policy: Policy | None = None,
+        store: Store | None = None,
     ) -> None:
-        self._path = Path(path)
+        """`store` is one that is open already and stays so; then the path is not looked at."""
+        self._place = path
+        self._store = store
         self._origin = origin
-        self._pins = tuple(parse_vkey(key) for key in keys)
+        self._pins = pinned_keys(keys, policy)
+        self._policy = policy
+        self._witnessed: PolicyEvidence | None = None
         self._note = expect
         self._result: Verified | None = None
 
     def __iter__(self) -> Iterator[Record]:
-        database = Database.open(self._path, read_only=True)
-        try:
-            with database.reading() as rows:
-                yield from self._run(rows)
-        finally:
-            database.close()
+        with self._opened() as store, store.reading() as rows:
+            yield from self._run(rows, store.place)
 
     def verified(self) -> Verified:
         """The evidence.
@@ -69,38 +90,86 @@ class LedgerAudit:
             raise LedgerError("truncated", "the ledger has not been read to its end")
         return self._result
 
-    def _run(self, rows: Rows) -> Iterator[Record]:
+    def examined(self, *, limit: int, jobs: int | None, progress: Progress | None) -> Verified:
+        """Reads all there is, on behind failures, and gives the evidence; instead of iterating.
+
+        Raises: LedgerError, as `verify_ledger` says.
+        """
+        with self._opened() as store, store.reading() as rows:
+            return self._examined(rows, store.place, Findings(limit), jobs, progress)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Store]:
+        if self._store is not None:
+            yield self._store
+            return
+        store = open_store(self._place, read_only=True)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def _examined(
+        self, rows: Rows, place: str, findings: Findings, jobs: int | None, progress: Progress | None
+    ) -> Verified:
+        head, signed, checks = self._begin(rows, place)
+        walk, tiles = Walk(rows, head), TileChecks(rows, head)
+
+        def take(seen: Outline) -> None:
+            checks.take(seen)
+            if not findings.any:  # behind a failure every tile is another one
+                tiles.leaf(seen.leaf_hash)
+
+        with Crew(Terms(checkpoint=signed.checkpoint, proof=False), "rows", jobs) as crew:
+            if examine(checks, crew.judged(walk.chunks()), findings, take=take, progress=progress):
+                for error in checks.endings():
+                    findings.add(error)
+                try:
+                    _require_whole(rows, head, walk, None if findings.any else tiles)
+                except LedgerError as error:
+                    findings.add(error)
+        findings.settle()
+        self._result = self._evidence(checks, signed)
+        return self._result
+
+    def _run(self, rows: Rows, place: str) -> Iterator[Record]:
+        head, signed, checks = self._begin(rows, place)
+        walk, tiles = Walk(rows, head), TileChecks(rows, head)
+        for chunk in walk.chunks():
+            for index, entry, leaf, dialogue, seq, kind, author, content in chunk:
+                if entry is None:
+                    raise LedgerError("index", "the entry is missing", index=index)
+                found = {digest: Opening(salt=salt, data=data) for digest, salt, data in content}
+                record = checks.entry(index, entry, found)
+                require_columns(record, leaf, dialogue, seq, kind, author)
+                tiles.leaf(record.leaf_hash)
+                yield record
+        checks.finish()
+        _require_whole(rows, head, walk, tiles)
+        self._result = self._evidence(checks, signed)
+
+    def _evidence(self, checks: LogChecks, signed: SignedCheckpoint) -> Verified:
+        return evidence(checks, signed, pinned=bool(self._pins), policy=self._witnessed)
+
+    def _begin(self, rows: Rows, place: str) -> tuple[HeadRow, SignedCheckpoint, LogChecks]:
         # First: the pages of a file made for it can be walked for ever, and this walks each but once.
         damage = rows.damage()
         if damage is not None:
-            raise LedgerError("corrupt", f"the database is damaged: {shown(damage)}", path=str(self._path))
-        head = choose_head(rows.heads(), self._origin, self._path)
+            raise LedgerError("corrupt", f"the database is damaged: {shown(damage)}", path=place)
+        head = choose_head(rows.heads(), self._origin, place)
         signed = open_head(head, self._pins)
         require_pinned(signed, self._pins)
-        checks = LogChecks(signed, expect=open_expected(self._note, signed.keys))
-        opened = 0
-        while checks.entries < head.size:
-            start = checks.entries
-            chunk = rows.entries(head.log, start, min(start + CHUNK, head.size))
-            if not chunk:
-                raise LedgerError("index", "the entry is missing", index=start)
-            for row, openings in rows.with_content(head.log, chunk):
-                if row.index != checks.entries:
-                    raise LedgerError("index", "the entry is missing", index=checks.entries)
-                yield checked_record(checks, row, openings)
-                opened += len(openings)
-        checks.finish()
-        _require_nothing_else(rows.totals(head.log), entries=head.size, parts=opened)
-        self._result = evidence(checks, signed, pinned=bool(self._pins))
+        self._witnessed = witnessed(head.checkpoint, signed, self._policy)
+        return head, signed, LogChecks(signed, expect=open_expected(self._note, signed.keys))
 
 
-def choose_head(heads: Sequence[HeadRow], origin: str | None, path: Path) -> HeadRow:
+def choose_head(heads: Sequence[HeadRow], origin: str | None, place: str) -> HeadRow:
     """The log of this origin, or the only one.
 
-    Raises: LedgerError(corrupt, store, origin).
+    Raises: LedgerError(corrupt, origin).
     """
     if not heads:
-        raise LedgerError("corrupt", "the ledger has no head", path=str(path))
+        raise LedgerError("corrupt", "the ledger has no head", path=place)
     if origin is None and len(heads) == 1:
         return heads[0]
     for head in heads:
@@ -108,12 +177,14 @@ def choose_head(heads: Sequence[HeadRow], origin: str | None, path: Path) -> Hea
             return head
     origins = ", ".join(shown(head.origin) for head in heads)
     if origin is None:
-        # A check, not wrong usage: no command makes a second log in a file, so someone added it.
         raise LedgerError(
-            "store", "the file holds several logs", path=str(path), found=origins, expected="one origin"
+            "origin",
+            "the database holds several logs: name the one you mean",
+            path=place,
+            hint=f"It has: {origins}",
         )
     raise LedgerError(
-        "origin", "this is the ledger of another log", path=str(path), expected=shown(origin), found=origins
+        "origin", "this is the ledger of another log", path=place, expected=shown(origin), found=origins
     )
 
 
@@ -147,14 +218,20 @@ def checked_record(
     Raises: LedgerError with `index` set.
     """
     record = checks.entry(row.index, row.entry, found, proof)
-    message = record.message
-    derived = (record.leaf_hash, message.dialogue, message.seq, message.kind, message.author)
-    if (row.leaf, row.dialogue, row.seq, row.kind, row.author) != derived:
-        raise LedgerError("store", "the entry's columns are not what its signed bytes say", index=row.index)
+    require_columns(record, row.leaf, row.dialogue, row.seq, row.kind, row.author)
     return record
 
 
-def _require_nothing_else(totals: Totals, *, entries: int, parts: int) -> None:
+def _require_whole(rows: Rows, head: HeadRow, walk: Walk, tiles: TileChecks | None) -> None:
+    """Refuses what stands in the database and was not come by; tiles None: what is wrong with them follows from other things."""
+    totals = rows.totals(head.log)
+    if tiles is not None:
+        tiles.finish()
+    known = totals.tiles if tiles is None else tiles.tiles
+    _require_nothing_else(totals, entries=walk.entries, parts=walk.parts, tiles=known)
+
+
+def _require_nothing_else(totals: Totals, *, entries: int, parts: int, tiles: int) -> None:
     """Counts instead of a look for what is odd: a row of any kind that was not read above is one too many."""
     if totals.entries != entries or totals.stray_entries:
         raise LedgerError(
@@ -169,4 +246,11 @@ def _require_nothing_else(totals: Totals, *, entries: int, parts: int) -> None:
             "there is content of no entry",
             expected=str(parts),
             found=str(totals.parts + totals.stray_parts),
+        )
+    if totals.tiles != tiles or totals.stray_tiles:
+        raise LedgerError(
+            "store",
+            "there are tiles that no tree of the entries has",
+            expected=str(tiles),
+            found=str(totals.tiles + totals.stray_tiles),
         )

@@ -3,145 +3,187 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Dialect, Executable, bindparam, delete, func, insert, select, text, update
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.message import MAX_CONTENT, MAX_PARTS
+from agentmesh_ledger.frontier import HashTile
+from agentmesh_ledger.message import LOG_DIALOGUE, MAX_CONTENT, MAX_PARTS
 from agentmesh_ledger.record import SALT_SIZE, Opening
-from agentmesh_ledger.store.schema import entries, head, parts
-from agentmesh_ledger.tree import HASH_SIZE, Edge
+from agentmesh_ledger.store.columns import (
+    DialogueRow,
+    EntryRow,
+    HeadRow,
+    Totals,
+    as_bytes,
+    as_integer,
+    as_text,
+    entry_row,
+    head_row,
+)
+from agentmesh_ledger.store.schema import VERSION, entries, head, parts, tiles
+from agentmesh_ledger.tree import HASH_SIZE
 
 CHUNK: Final = 128
+EntryValues: TypeAlias = tuple[int, int, bytes, bytes, str, int, str, str]
+"""A new row of `entries`, in the order of its columns: log, idx, entry, leaf, dialogue, seq, kind, author."""
+PartValues: TypeAlias = tuple[int, int, bytes, bytes, bytes]
+"""A new row of `parts`: log, idx, hash, salt, data."""
 _MAX_HELD: Final = MAX_CONTENT + MAX_PARTS * (SALT_SIZE + HASH_SIZE)
 _MAX_DESCRIBED: Final = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadRow:
-    """The log as last committed: what the next append must continue."""
+class Statements:
+    """What every append runs, written out once for one kind of database.
 
-    log: int
-    origin: str
-    vkey: str
-    size: int
-    checkpoint: str
-    edge: bytes
+    SQLAlchemy builds them and holds the transaction, but the driver's own cursor runs them: wrapping each result costs
+    more than SQLite takes to run the statement, and an append of one message has five.
+    """
 
-    def tree(self) -> Edge:
-        """The right edge of the tree.
+    def __init__(self, dialect: Dialect) -> None:
+        def sql(statement: Executable) -> str:
+            return str(statement.compile(dialect=dialect))  # type: ignore[attr-defined]  # Executable has no stub of it
 
-        Raises: LedgerError(root) where it does not fit the size.
-        """
-        if len(self.edge) % HASH_SIZE:
-            raise LedgerError("root", "the stored edge of the tree is cut off")
-        cut = range(0, len(self.edge), HASH_SIZE)
-        return Edge(self.size, [self.edge[at : at + HASH_SIZE] for at in cut])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntryRow:
-    """An entry as stored: the signed bytes, and the columns derived from them."""
-
-    index: int
-    entry: bytes
-    leaf: bytes
-    dialogue: str
-    seq: int
-    kind: str
-    author: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DialogueRow:
-    """A dialogue as its index knows it."""
-
-    dialogue: str
-    first: int
-    last: int
-    messages: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
-    """How many rows a log has, and how many stand in no log at all."""
-
-    entries: int
-    parts: int
-    stray_entries: int
-    stray_parts: int
+        here = head.c.log == bindparam("log")
+        self.lock_head = sql(select(head).where(here).with_for_update())
+        self.swap_head = sql(
+            update(head)
+            .values(size=bindparam("size_new"), checkpoint=bindparam("note_new"), edge=bindparam("edge_new"))
+            .where(here, head.c.size == bindparam("size_old"), head.c.checkpoint == bindparam("note_old"))
+        )
+        self.add_entries = sql(insert(entries))
+        self.add_parts = sql(insert(parts))
+        self.stored = sql(
+            select(entries.c.entry)
+            .where(
+                entries.c.log == bindparam("log"),
+                entries.c.idx >= bindparam("start"),
+                entries.c.idx < bindparam("stop"),
+            )
+            .order_by(entries.c.idx)
+        )
 
 
 class Rows:
     """What can be asked of the tables inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, statements: Statements, *, version: int = VERSION) -> None:
         self.connection = connection
+        self.has_tiles = version >= 2
+        self._sql = statements
+        self._cursor: DBAPICursor | None = None
+
+    def _driver(self) -> DBAPICursor:
+        """The driver's cursor of this transaction."""
+        if self._cursor is None:
+            if not self.connection.in_transaction():
+                self.connection.begin()  # a reader's first question; SQLAlchemy would begin by itself
+            self._cursor = self.connection.connection.cursor()
+        return self._cursor
 
     def described(self) -> list[tuple[str, str, str, str]]:
         """The database's own description of what is in it: type, name, table and SQL of each object, up to some."""
         found = self.connection.execute(_DESCRIBED)
-        return [(_text(row[0]), _text(row[1]), _text(row[2]), _text(row[3])) for row in found]
+        return [(as_text(row[0]), as_text(row[1]), as_text(row[2]), as_text(row[3])) for row in found]
 
     def damage(self) -> str | None:
         """The first thing that SQLite's own check finds wrong with the file; None where that is nothing.
 
         Reads the whole file. Where a page of an index is altered nothing else tells that rows are missing from it.
+        PostgreSQL guards its own pages, and has no such question to ask.
         """
+        if self.connection.dialect.name != "sqlite":
+            return None
         found: object = self.connection.execute(text("PRAGMA integrity_check(1)")).scalar()
         return None if found == "ok" else " ".join(str(found).split())
 
     def heads(self) -> list[HeadRow]:
         """Every log of the database."""
         found = self.connection.execute(select(head).order_by(head.c.log))
-        return [_head(row) for row in found]
+        return [head_row(row) for row in found]
+
+    def lock_heads(self) -> None:
+        """Keeps every other writer from adding a log until the transaction ends."""
+        if self.connection.dialect.name == "postgresql":  # an SQLite writer is alone from its first moment
+            self.connection.execute(text("LOCK TABLE head IN SHARE ROW EXCLUSIVE MODE"))
 
     def add_head(self, origin: str, vkey: str, checkpoint: str) -> None:
         """A new, empty log."""
         values = {"origin": origin, "vkey": vkey, "size": 0, "checkpoint": checkpoint, "edge": b""}
         self.connection.execute(insert(head).values(values))
 
+    def lock_head(self, log: int) -> HeadRow | None:
+        """The log's head, locked against every other writer until the transaction ends."""
+        cursor = self._driver()
+        cursor.execute(self._sql.lock_head, (log,))
+        found = cursor.fetchone()
+        return None if found is None else head_row(found)
+
     def swap_head(self, old: HeadRow, *, size: int, checkpoint: str, edge: bytes) -> bool:
         """Puts the new checkpoint in place of the old one, if that is still there."""
-        swap = (
-            update(head)
-            .where(head.c.log == old.log, head.c.checkpoint == old.checkpoint, head.c.size == old.size)
-            .values(size=size, checkpoint=checkpoint, edge=edge)
-        )
-        return self.connection.execute(swap).rowcount == 1
+        values = (size, checkpoint, edge, old.log, old.size, old.checkpoint)
+        cursor = self._driver()
+        cursor.execute(self._sql.swap_head, values)
+        return cursor.rowcount == 1
 
-    def add_entries(self, log: int, rows: Sequence[EntryRow]) -> None:
+    def add_entries(self, rows: list[EntryValues]) -> None:
         """New entries, in order."""
-        values = [
-            {
-                "log": log,
-                "idx": row.index,
-                "entry": row.entry,
-                "leaf": row.leaf,
-                "dialogue": row.dialogue,
-                "seq": row.seq,
-                "kind": row.kind,
-                "author": row.author,
-            }
-            for row in rows
-        ]
-        self.connection.execute(insert(entries), values)
+        self._driver().executemany(self._sql.add_entries, rows)
 
-    def add_parts(self, log: int, content: Sequence[tuple[int, bytes, Opening]]) -> None:
-        """Content of new entries: index, hash, opening."""
+    def add_parts(self, rows: list[PartValues]) -> None:
+        """Content of new entries."""
+        if rows:
+            self._driver().executemany(self._sql.add_parts, rows)
+
+    def stored(self, log: int, start: int, stop: int) -> list[bytes]:
+        """The bytes of the entries with start <= index < stop, read back."""
+        cursor = self._driver()
+        cursor.execute(self._sql.stored, (log, start, stop))
+        return [as_bytes(row[0]) for row in cursor.fetchall()]
+
+    def put_tiles(self, log: int, changed: Sequence[HashTile]) -> None:
+        """Tiles that filled or grew, in place of what stood there."""
+        for tile in changed:
+            here = (tiles.c.log == log, tiles.c.level == tile.level, tiles.c.number == tile.number)
+            self.connection.execute(delete(tiles).where(*here))
         values = [
-            {"log": log, "idx": index, "hash": digest, "salt": opening.salt, "data": opening.data}
-            for index, digest, opening in content
+            {"log": log, "level": tile.level, "number": tile.number, "data": tile.data} for tile in changed
         ]
         if values:
-            self.connection.execute(insert(parts), values)
+            self.connection.execute(insert(tiles), values)
+
+    def tile(self, log: int, level: int, number: int) -> bytes | None:
+        """A stored tile; None where there is none."""
+        found = self.connection.execute(_TILE, {"log": log, "level": level, "number": number}).scalar()
+        return None if found is None else as_bytes(found)
+
+    def erase_parts(self, log: int, index: int, hashes: Sequence[bytes]) -> int:
+        """Deletes content of one entry; how many parts were there."""
+        gone = delete(parts).where(parts.c.log == log, parts.c.idx == index, parts.c.hash.in_(hashes))
+        return self.connection.execute(gone).rowcount
+
+    def key_entries(self, log: int, start: int = 0) -> Iterator[EntryRow]:
+        """The entries that register, rotate and revoke keys, in order, from this seq of their dialogue on."""
+        wanted = select(entries).where(
+            entries.c.log == log, entries.c.dialogue == LOG_DIALOGUE, entries.c.kind.startswith("key.")
+        )
+        while True:
+            found = self.connection.execute(
+                wanted.where(entries.c.seq >= start).order_by(entries.c.seq).limit(CHUNK)
+            ).fetchall()
+            for row in found:
+                each = entry_row(row)
+                start = each.seq + 1
+                yield each
+            if len(found) < CHUNK:
+                return
 
     def entries(self, log: int, start: int, stop: int) -> list[EntryRow]:
         """The entries with start <= index < stop; ask for few at once."""
         found = self.connection.execute(_ENTRIES, {"log": log, "start": start, "stop": stop})
-        return [_entry(row) for row in found]
+        return [entry_row(row) for row in found]
 
     def dialogue_entries(self, log: int, dialogue: str, start: int, limit: int) -> list[EntryRow]:
         """Up to `limit` entries of a dialogue from seq `start` on."""
@@ -151,21 +193,22 @@ class Rows:
             .order_by(entries.c.seq)
             .limit(limit)
         )
-        return [_entry(row) for row in self.connection.execute(wanted)]
+        return [entry_row(row) for row in self.connection.execute(wanted)]
 
-    def leaves(self, log: int, size: int) -> Iterator[bytes]:
-        """The leaf hash column of the first `size` entries."""
-        start = 0
-        while start < size:
-            stop = min(start + 4096, size)
-            found = (
-                self.connection.execute(_LEAVES, {"log": log, "start": start, "stop": stop}).scalars().all()
-            )
-            if len(found) != stop - start:
+    def leaves(self, log: int, start: int, stop: int) -> Iterator[bytes]:
+        """The leaf hash column of the entries with start <= index < stop.
+
+        Raises: LedgerError(index) where an entry is missing.
+        """
+        while start < stop:
+            end = min(start + 4096, stop)
+            places = {"log": log, "start": start, "stop": end}
+            found = self.connection.execute(_LEAVES, places).scalars().all()
+            if len(found) != end - start:
                 raise LedgerError("index", "an entry is missing", index=start)
             for leaf in found:
-                yield _bytes(leaf)
-            start = stop
+                yield as_bytes(leaf)
+            start = end
 
     def with_content(
         self, log: int, found: Sequence[EntryRow]
@@ -178,7 +221,7 @@ class Rows:
             return []
         indices = [row.index for row in found]
         sizes = {
-            _integer(row[0]): _integer(row[1]) if _integer(row[2]) <= MAX_PARTS else _MAX_HELD + 1
+            as_integer(row[0]): as_integer(row[1]) if as_integer(row[2]) <= MAX_PARTS else _MAX_HELD + 1
             for row in self.connection.execute(_SIZES, {"log": log, "indices": indices})
         }
         taken: list[EntryRow] = []
@@ -193,14 +236,14 @@ class Rows:
         content: dict[int, dict[bytes, Opening]] = {row.index: {} for row in taken}
         if sizes:
             for piece in self.connection.execute(_PARTS, {"log": log, "indices": list(content)}):
-                _add_opening(content[_integer(piece.idx)], piece.idx, piece.hash, piece.salt, piece.data)
+                _add_opening(content[as_integer(piece.idx)], piece.idx, piece.hash, piece.salt, piece.data)
         return [(row, content[row.index]) for row in taken]
 
     def last_seq(self, log: int, dialogue: str) -> int:
         """The highest seq of a dialogue; -1 where it has no message."""
         wanted = select(func.max(entries.c.seq)).where(entries.c.log == log, entries.c.dialogue == dialogue)
         found = self.connection.execute(wanted).scalar_one()
-        return -1 if found is None else _integer(found)
+        return -1 if found is None else as_integer(found)
 
     def dialogues(self, log: int) -> list[DialogueRow]:
         """Every dialogue, by its first entry."""
@@ -212,10 +255,10 @@ class Rows:
         )
         return [
             DialogueRow(
-                dialogue=_text(row[0]),
-                first=_integer(row[1]),
-                last=_integer(row[2]),
-                messages=_integer(row[3]),
+                dialogue=as_text(row[0]),
+                first=as_integer(row[1]),
+                last=as_integer(row[2]),
+                messages=as_integer(row[3]),
             )
             for row in self.connection.execute(wanted)
         ]
@@ -230,19 +273,27 @@ class Rows:
         )
         found: dict[str, list[str]] = {}
         for row in self.connection.execute(wanted):
-            found.setdefault(_text(row[0]), []).append(_text(row[1]))
+            found.setdefault(as_text(row[0]), []).append(as_text(row[1]))
         return found
 
     def totals(self, log: int) -> Totals:
         """How many rows there are, whatever stands in their other columns."""
         counts = []
-        for table in (entries, parts):
+        for table in (entries, parts, *((tiles,) if self.has_tiles else ())):
             own = table.c.log == log
             unknown = table.c.log.is_(None) | table.c.log.not_in(select(head.c.log))
             for condition in (own, unknown):
                 wanted = select(func.count()).select_from(table).where(condition)
-                counts.append(_integer(self.connection.execute(wanted).scalar_one()))
-        return Totals(entries=counts[0], parts=counts[2], stray_entries=counts[1], stray_parts=counts[3])
+                counts.append(as_integer(self.connection.execute(wanted).scalar_one()))
+        counts += [0] * (6 - len(counts))
+        return Totals(
+            entries=counts[0],
+            parts=counts[2],
+            tiles=counts[4],
+            stray_entries=counts[1],
+            stray_parts=counts[3],
+            stray_tiles=counts[5],
+        )
 
 
 # What is too long is not left out but made different: nothing may hide behind its length.
@@ -258,6 +309,11 @@ _ENTRIES: Final = (
         entries.c.idx < bindparam("stop"),
     )
     .order_by(entries.c.idx)
+)
+_TILE: Final = select(tiles.c.data).where(
+    tiles.c.log == bindparam("log"),
+    tiles.c.level == bindparam("level"),
+    tiles.c.number == bindparam("number"),
 )
 _LEAVES: Final = (
     select(entries.c.leaf)
@@ -282,60 +338,11 @@ _PARTS: Final = select(parts).where(
 )
 
 
-# SQLite columns hold any type whatever their declaration: a tampered row may have a text for a blob.
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise LedgerError("store", "a column that holds bytes holds something else")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise LedgerError("store", "a column that holds text holds something else")
-    return value
-
-
-def _integer(value: object) -> int:
-    if not isinstance(value, int):
-        raise LedgerError("store", "a column that holds numbers holds something else")
-    return value
-
-
 def _add_opening(
     content: dict[bytes, Opening], index: object, digest: object, salt: object, data: object
 ) -> None:
     try:
-        content[_bytes(digest)] = Opening(salt=_bytes(salt), data=_bytes(data))
+        content[as_bytes(digest)] = Opening(salt=as_bytes(salt), data=as_bytes(data))
     except LedgerError as error:
-        error.locate(index=_integer(index))
-        raise
-
-
-def _head(row: Sequence[object]) -> HeadRow:
-    log, origin, vkey, size, checkpoint, edge = row
-    return HeadRow(
-        log=_integer(log),
-        origin=_text(origin),
-        vkey=_text(vkey),
-        size=_integer(size),
-        checkpoint=_text(checkpoint),
-        edge=_bytes(edge),
-    )
-
-
-def _entry(row: Sequence[object]) -> EntryRow:
-    _, index, entry, leaf, dialogue, seq, kind, author = row
-    place = _integer(index)
-    try:
-        return EntryRow(
-            index=place,
-            entry=_bytes(entry),
-            leaf=_bytes(leaf),
-            dialogue=_text(dialogue),
-            seq=_integer(seq),
-            kind=_text(kind),
-            author=_text(author),
-        )
-    except LedgerError as error:
-        error.locate(index=place)
+        error.locate(index=as_integer(index))
         raise

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 APPLICATION_ID: Final = 0x416D4C31  # "AmL1", so that `file` and people can tell the database from others
 
 metadata: Final = MetaData()
@@ -63,6 +63,18 @@ parts: Final = Table(
     PrimaryKeyConstraint("log", "idx", "hash"),
 )
 
+# Hashes in tiles of 256 (tlog-tiles): whole ones of every level, and above the leaves also the partial ones. All of
+# them follow from the entries; they stand here so that a proof reads a few rows and not the log.
+tiles: Final = Table(
+    "tiles",
+    metadata,
+    Column("log", Integer, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("log", "level", "number"),
+)
+
 # The same tables as SQLite keeps them: their text is part of the format, whatever release of SQLAlchemy or SQLite
 # comes. Ledgers are made with it, and a file whose tables are described otherwise is refused.
 DEFINITIONS: Final = (
@@ -90,12 +102,18 @@ DEFINITIONS: Final = (
         "entries_by_dialogue",
         "CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq)",
     ),
+    (
+        "table",
+        "tiles",
+        "CREATE TABLE tiles ( log INTEGER NOT NULL, level INTEGER NOT NULL, number BIGINT NOT NULL, "
+        "data BLOB NOT NULL, PRIMARY KEY (log, level, number) )",
+    ),
 )
 
-# What SQLite adds by itself: an index for each constraint, and the tables that ANALYZE fills.
-_OWN: Final = frozenset(
-    ("index", f"sqlite_autoindex_{table}_1", table, "") for table in ("head", "entries", "parts")
-)
+# What each version has; a later one adds to those before.
+_TABLES: Final = {1: ("head", "entries", "parts"), 2: ("head", "entries", "parts", "tiles")}
+
+# What SQLite adds by itself beside an index for each constraint: the tables that ANALYZE fills.
 _STATISTICS: Final = frozenset(
     {
         ("table", "sqlite_stat1", "sqlite_stat1", "CREATE TABLE sqlite_stat1(tbl,idx,stat)"),
@@ -104,13 +122,17 @@ _STATISTICS: Final = frozenset(
 )
 
 
-def foreign_object(described: Sequence[tuple[str, str, str, str]]) -> str | None:
+def foreign_object(described: Sequence[tuple[str, str, str, str]], version: int = VERSION) -> str | None:
     """What the rows (type, name, table, SQL) of a database's description have too much or too little, as a text.
 
-    None where it is a ledger's. A trigger could erase what is written, and a view in place of a table never end.
+    None where it is a ledger's of this version. A trigger could erase what is written, and a view in place of a
+    table never end.
     """
-    wanted = _OWN | {
-        (kind, name, "entries" if kind == "index" else name, sql) for kind, name, sql in DEFINITIONS
+    tables = _TABLES[version]
+    wanted = {("index", f"sqlite_autoindex_{table}_1", table, "") for table in tables} | {
+        (kind, name, "entries" if kind == "index" else name, sql)
+        for kind, name, sql in DEFINITIONS
+        if kind == "index" or name in tables
     }
     seen: set[tuple[str, str, str, str]] = set()
     for kind, name, table, sql in described:

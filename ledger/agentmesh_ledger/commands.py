@@ -1,0 +1,220 @@
+"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, and `proof`, one entry.
+
+They give back what is to be said; `__main__` says it. Only the bar writes, to the stream it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO, TypeAlias
+
+from agentmesh_ledger.accounts import proof_json, proof_text, tiles_lines
+from agentmesh_ledger.bar import Bar
+from agentmesh_ledger.envelope import MAX_ENTRY
+from agentmesh_ledger.errors import Check, LedgerError
+from agentmesh_ledger.kept import kept_note
+from agentmesh_ledger.mirror import verify_tiles
+from agentmesh_ledger.note import parse_vkey
+from agentmesh_ledger.policy import Policy
+from agentmesh_ledger.proof import MAX_PROOF_FILE, verify_proof
+from agentmesh_ledger.report import evidence_json
+from agentmesh_ledger.source import opened, read_policy
+from agentmesh_ledger.verify import Verified
+
+ShowLog: TypeAlias = Callable[[Verified, str], str]
+
+_STATUS: Final = """\
+exit status: 0 verified, 1 not verified, 2 wrong usage, 3 something cannot be read, 130 interrupted
+"""
+
+
+class UsageError(Exception):
+    """What was asked for cannot be meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a command has shown, for people and for programs."""
+
+    text: str
+    json: Mapping[str, object]
+
+
+def tiles_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify tiles`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify tiles",
+        description="Verify a published log, a C2SP tlog-tiles directory or the URL of one: every entry, or what is new.",
+        epilog=_STATUS
+        + "\nexample: agentmesh-verify tiles https://log.example/desk --key 'log.example/desk+...' --state desk.audit",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "subject", metavar="DIR|URL", help="the directory that holds `checkpoint`, or its URL"
+    )
+    add_trust(parser)
+    parser.add_argument(
+        "--expect",
+        metavar="CHECKPOINT",
+        help="a checkpoint file you kept, or a state file: the log must continue it",
+    )
+    parser.add_argument(
+        "--state",
+        metavar="FILE",
+        type=Path,
+        help="keep here what was verified, and begin there the next time; made where it is not there",
+    )
+    add_limit(parser)
+    return parser
+
+
+def proof_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify proof`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify proof",
+        description="Verify a .tlog-proof file: that one entry stands in a log.",
+        epilog=_STATUS + "\nexample: agentmesh-verify proof 7.tlog-proof --key 'log.example/desk+...'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("subject", metavar="FILE", help="the proof (*.tlog-proof); - is standard input")
+    parser.add_argument(
+        "--entry", metavar="FILE", help="the entry's bytes; without it the proof must carry them"
+    )
+    add_trust(parser)
+    return parser
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The arguments with which an auditor says whom they trust, and `--json`, which each command has."""
+    parser.add_argument(
+        "--key",
+        metavar="VKEY",
+        action="append",
+        default=[],
+        help="the log's key, known from elsewhere; repeatable",
+    )
+    parser.add_argument(
+        "--policy", metavar="FILE", help="a C2SP tlog-policy: the logs trusted, and the witnesses wanted"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """The argument that says how many failures are listed."""
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=_failure_limit,
+        default=20,
+        help="list at most so many failures (default: 20)",
+    )
+
+
+def _failure_limit(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 6 else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError("not a number from 1 to 999999")
+    return number
+
+
+def run_tiles(arguments: argparse.Namespace, show: ShowLog, terminal: TextIO | None) -> Evidence:
+    """Verifies a published log; draws a bar on the terminal, if there is one.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    keys, policy = _required_trust(arguments)
+    expect = None if arguments.expect is None else kept_note(arguments.expect)
+    with Bar(terminal) as bar:
+        found = verify_tiles(
+            subject,
+            keys=keys,
+            expect=expect,
+            state=arguments.state,
+            policy=policy,
+            limit=arguments.limit,
+            progress=bar.draw,
+        )
+    return Evidence(
+        text="\n".join([show(found.log, subject), *tiles_lines(found)]),
+        json={
+            **evidence_json(found.log, subject),
+            "since": found.since,
+            "files": found.files,
+            "bytes": found.bytes,
+        },
+    )
+
+
+def run_proof(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
+    """Verifies a proof file.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    keys, policy = _required_trust(arguments)
+    try:
+        text = _read(subject, MAX_PROOF_FILE, "proof").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise LedgerError("proof", "the file is not UTF-8") from error
+    entry = None if arguments.entry is None else _read(arguments.entry, MAX_ENTRY, "envelope")
+    found = verify_proof(text, entry=entry, keys=keys, policy=policy)
+    return Evidence(text=proof_text(found, subject), json=proof_json(found, subject))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A word of the command line: its arguments, and what it does."""
+
+    parser: Callable[[], argparse.ArgumentParser]
+    run: Callable[[argparse.Namespace, ShowLog, TextIO | None], Evidence]
+
+
+COMMANDS: Final[Mapping[str, Command]] = {
+    "tiles": Command(parser=tiles_parser, run=run_tiles),
+    "proof": Command(parser=proof_parser, run=run_proof),
+}
+
+
+def named_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | None]:
+    """The keys and the policy that were given, if any.
+
+    Raises: UsageError where one is none; LedgerError where the policy cannot be read.
+    """
+    keys: Sequence[str] = arguments.key
+    for key in keys:
+        try:
+            parse_vkey(key)
+        except LedgerError as error:
+            raise UsageError(f"--key: {error}") from error
+    if arguments.policy is None:
+        return keys, None
+    try:
+        return keys, read_policy(arguments.policy)
+    except LedgerError as error:
+        if error.is_check:
+            raise UsageError(f"--policy: {error}") from error
+        raise
+
+
+def _required_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | None]:
+    keys, policy = named_trust(arguments)
+    if not keys and (policy is None or not policy.logs):
+        raise UsageError(
+            "a checkpoint does not carry the log's key: name it with --key, or a --policy with it"
+        )
+    return keys, policy
+
+
+def _read(path: str, limit: int, check: Check) -> bytes:
+    try:
+        with opened(path) as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise LedgerError("unreadable", f"the file cannot be read: {error.strerror}", path=path) from error
+    if len(data) > limit:
+        raise LedgerError(check, f"the file is longer than {limit} bytes", path=path)
+    return data
