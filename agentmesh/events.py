@@ -98,10 +98,11 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The dialogue is closed in the ledger. `messages` counts every ledger entry of the dialogue."""
+    """The dialogue is closed in the ledger, in the log `origin`. `messages` counts every ledger entry of the dialogue."""
 
     dialogue: str
     ledger: str
+    origin: str
     reason: EndReason
     detail: str
     answer: str

@@ -1,11 +1,41 @@
-"""What a mesh file means by the paths, programs and addresses in it."""
+"""What a mesh file means by the paths, programs and addresses in it, and where its log is."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from agentmesh_ledger.source import is_database, without_password
+
+OWN_FOLDER = ".agentmesh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPlace:
+    """Where a log is: the file or the database's URL that holds it, its name there, and the folder of its secret keys.
+
+    `origin` is None where the ledger is taken to hold one log only.
+    """
+
+    ledger: Path | str
+    origin: str | None
+    keys: Path
+
+    def __str__(self) -> str:
+        """For people: without a password."""
+        return without_password(os.fspath(self.ledger))
+
+
+def log_place(ledger: Path | str, *, origin: str | None, folder: Path) -> LogPlace:
+    """The log in a file, whose keys stand beside it, or in a database, whose keys stand in `folder`/.agentmesh/keys."""
+    if isinstance(ledger, str) and is_database(ledger):
+        return LogPlace(ledger=ledger, origin=origin, keys=folder / OWN_FOLDER / "keys")
+    path = Path(ledger)
+    return LogPlace(ledger=path, origin=origin, keys=path.parent / "keys")
 
 
 def place(folder: Path, written: str) -> Path:

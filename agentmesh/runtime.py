@@ -20,7 +20,9 @@ from agentmesh.agent import PEERS, Agent, Floor
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import RunError, ToolboxError
 from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
+from agentmesh.keys import open_keys
 from agentmesh.limits import Budget, LimitReached
+from agentmesh.locations import log_place
 from agentmesh.mesh import AgentSpec, Mesh
 from agentmesh.prompt import Said
 from agentmesh.recorder import HOST, Recorder
@@ -31,24 +33,37 @@ from agentmesh_ledger.log import Ledger
 from agentmesh_models import Engine, ModelError, open_model
 
 
-async def run_dialogue(mesh: Mesh, task: str, *, listen: Listener, ledger: Path | None = None) -> Ended:
+async def run_dialogue(
+    mesh: Mesh,
+    task: str,
+    *,
+    listen: Listener,
+    ledger: Path | str | None = None,
+    keys: KeyStore | None = None,
+) -> Ended:
     """Run one dialogue of `mesh` on `task` and close it in the ledger, whatever happens.
 
-    `listen` hears every event, the last of which is `Ended`; `ledger` overrides the mesh file's place for the record.
+    `listen` hears every event, the last of which is `Ended`; `ledger`, a path or a database's URL, overrides the
+    mesh file's place for the record; `keys` are those that stand with it, unlocked by the caller where that takes a person.
 
     Raises:
         AgentMeshError, ModelError, LedgerError: the mesh could not be brought up, or failed in the middle; what the
             ledger had acknowledged stays there, and the dialogue is closed with the reason "failed" where that can
             still be written. Cancellation closes it with "cancelled" and goes on.
     """
-    async with open_mesh(mesh, listen=listen, ledger=ledger) as live:
+    async with open_mesh(mesh, listen=listen, ledger=ledger, keys=keys) as live:
         return await live.run(task)
 
 
 @asynccontextmanager
-async def open_mesh(mesh: Mesh, *, listen: Listener, ledger: Path | None = None) -> AsyncIterator[LiveMesh]:
+async def open_mesh(
+    mesh: Mesh, *, listen: Listener, ledger: Path | str | None = None, keys: KeyStore | None = None
+) -> AsyncIterator[LiveMesh]:
     """Load the models, start the servers, open the ledger; close them all on the way out."""
-    where = ledger or mesh.ledger_path
+    where = mesh.log_place
+    if ledger is not None:
+        where = log_place(ledger, origin=mesh.origin, folder=mesh.folder)
+    store = open_keys(where.keys) if keys is None else keys
     async with AsyncExitStack() as stack:
         engines = await _open_engines(mesh, stack)
         with _told_at_its_line(mesh):
@@ -59,13 +74,12 @@ async def open_mesh(mesh: Mesh, *, listen: Listener, ledger: Path | None = None)
             # A tool that nobody serves is found before anything is recorded.
             with _told_at_its_line(mesh, f"agents.{name}.tools"):
                 _toolbox(name, spec, servers, {})
-        keys = KeyStore(mesh.keys_dir if ledger is None else ledger.parent / "keys")
         log = await anyio.to_thread.run_sync(
-            partial(Ledger.open, where, origin=mesh.origin, keys=keys, create=True)
+            partial(Ledger.open, where.ledger, origin=mesh.origin, keys=store, create=True)
         )
         stack.callback(log.close)
         yield LiveMesh(
-            mesh=mesh, engines=engines, servers=servers, log=log, keys=keys, where=where, listen=listen
+            mesh=mesh, engines=engines, servers=servers, log=log, keys=store, where=str(where), listen=listen
         )
 
 
@@ -80,7 +94,7 @@ class LiveMesh:
         servers: Servers,
         log: Ledger,
         keys: KeyStore,
-        where: Path,
+        where: str,
         listen: Listener,
     ) -> None:
         self.mesh = mesh
@@ -127,11 +141,15 @@ class LiveMesh:
         recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=_new_id())
         budget = Budget(limits=self.mesh.dialogue.limits)
         floor = Floor(recorder=recorder, budget=budget, listen=self._listen, open_calls={})
-        run = _Run(recorder=recorder, budget=budget, listen=self._listen, where=str(self._where))
-        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents))
-        self._listen(
-            Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=str(self._where))
+        run = _Run(
+            recorder=recorder,
+            budget=budget,
+            listen=self._listen,
+            where=self._where,
+            origin=self.mesh.origin,
         )
+        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents))
+        self._listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
         try:
             with anyio.move_on_after(self.mesh.dialogue.limits.seconds) as clock:
                 asked = await recorder.task(task, to=to, reply_to=opened.index)
@@ -181,13 +199,16 @@ class LiveMesh:
 class _Run:
     """How one dialogue ends: closed in the ledger first, then told to whoever listens."""
 
-    def __init__(self, *, recorder: Recorder, budget: Budget, listen: Listener, where: str) -> None:
+    def __init__(
+        self, *, recorder: Recorder, budget: Budget, listen: Listener, where: str, origin: str
+    ) -> None:
         self.answer = ""
         self.said: list[Said] = []
         self._recorder = recorder
         self._budget = budget
         self._listen = listen
         self._where = where
+        self._origin = origin
         self._started = time.monotonic()
 
     async def end(self, reason: EndReason, detail: str) -> Ended:
@@ -198,6 +219,7 @@ class _Run:
         ended = Ended(
             dialogue=recorder.dialogue,
             ledger=self._where,
+            origin=self._origin,
             reason=reason,
             detail=detail,
             answer=answer,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentmesh_ledger import AgentId, JsonValue, LedgerError, Record, TranscriptAudit, Verified
-from agentmesh_ledger.source import is_ledger, opened
+from agentmesh_ledger.source import is_database, is_ledger, opened, without_password
 from agentmesh_ledger.store import LedgerAudit
+from agentmesh_ledger.verify import require_origin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,10 @@ class Replay:
     problem: LedgerError | None
 
 
-def replay(source: Path, dialogue: str | None = None) -> Replay:
-    """Replay a ledger file or a transcript, whole or one dialogue of it. `-` is a transcript on standard input.
+def replay(source: Path | str, dialogue: str | None = None, *, origin: str | None = None) -> Replay:
+    """Replay a ledger or a transcript, whole or one dialogue of it. `-` is a transcript on standard input.
+
+    A ledger is a file or a database's URL; `origin` names the log where it holds several.
 
     A record that does not verify is replayed up to the message where it fails, each message so far marked as standing
     in a record that does not hold, and `problem` says why.
@@ -53,7 +56,7 @@ def replay(source: Path, dialogue: str | None = None) -> Replay:
     records: list[Record] = []
     verified, problem = None, None
     try:
-        verified = _read(source, records)
+        verified = _read(source, origin, records)
     except LedgerError as error:
         if not error.is_check:
             raise
@@ -61,7 +64,9 @@ def replay(source: Path, dialogue: str | None = None) -> Replay:
     names = _names(records)
     found = [record for record in records if dialogue is None or record.message.dialogue == dialogue]
     if not found and dialogue is not None and problem is None:
-        raise LedgerError("not_found", f"there is no dialogue {dialogue!r} in it", path=str(source))
+        raise LedgerError(
+            "not_found", f"there is no dialogue {dialogue!r} in it", path=without_password(str(source))
+        )
     note = None if problem is None else "in a record that does not verify"
     return Replay(
         messages=tuple(_message(record, names, note) for record in found),
@@ -70,14 +75,17 @@ def replay(source: Path, dialogue: str | None = None) -> Replay:
     )
 
 
-def _read(source: Path, records: list[Record]) -> Verified:
+def _read(source: Path | str, origin: str | None, records: list[Record]) -> Verified:
     """Fill `records` as far as they are sound, so that a failure shows what stands before it."""
-    with opened(source) as stream:
-        if not is_ledger(stream, source):
-            written = TranscriptAudit(stream)
-            _take(written, records)
-            return written.verified()
-    stored = LedgerAudit(source)
+    if not is_database(str(source)):
+        with opened(source) as stream:
+            if not is_ledger(stream, source):
+                written = TranscriptAudit(stream)
+                _take(written, records)
+                found = written.verified()
+                require_origin(found, origin)
+                return found
+    stored = LedgerAudit(source, origin=origin)
     _take(stored, records)
     return stored.verified()
 
@@ -89,11 +97,14 @@ def _take(audit: Iterable[Record], records: list[Record]) -> None:
 
 
 def _names(records: list[Record]) -> dict[AgentId, str]:
-    return {
-        record.message.author: str(record.message.facts["name"])
-        for record in records
-        if record.message.kind == "key.register"
-    }
+    names: dict[AgentId, str] = {}
+    for record in records:
+        message = record.message
+        if message.kind == "key.register":
+            names[message.author] = str(message.facts["name"])
+        elif message.kind == "key.rotate" and message.author in names:
+            names[AgentId(str(message.facts["new"]))] = names[message.author]
+    return names
 
 
 def _message(record: Record, names: Mapping[AgentId, str], note: str | None) -> ReplayedMessage:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli import check, dialogues, doctor, export, keys, models, run, scaffold, serve
+from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, run, scaffold, serve
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
 
@@ -42,5 +42,6 @@ app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
 app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
 app.add_typer(models.app, name="models")
+app.add_typer(ledger.app, name="ledger")
 app.command("serve", epilog=example("agentmesh serve examples/desk"))(serve.serve)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)

@@ -8,23 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentmesh.cli.options import JsonOption
-from agentmesh.cli.where import is_place, ledger_file, pick_dialogue
+from agentmesh.cli.options import JsonOption, OriginOption
+from agentmesh.cli.where import find_place, is_place, pick_dialogue
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.audit import Replay, ReplayedMessage
-    from agentmesh_ledger import Verified
+    from agentmesh_ledger import Policy, Verified
+    from agentmesh_ledger.findings import Progress
+
+_RECORD = "A transcript (- is standard input), a ledger file, a mesh file or its folder, or a PostgreSQL URL."
 
 
 def verify(
-    record: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RECORD",
-            help="A transcript (- is standard input), a ledger file, a mesh file or its folder.",
-        ),
-    ] = Path(),
+    record: Annotated[str, typer.Argument(metavar="RECORD", help=_RECORD)] = ".",
     key: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,41 +34,51 @@ def verify(
             "--expect", metavar="FILE", help="A checkpoint you hold: the log must still contain it."
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy", metavar="FILE", help="A C2SP tlog-policy: the logs you trust, the witnesses you want."
+        ),
+    ] = None,
+    origin: OriginOption = None,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
+    ] = 20,
     json: JsonOption = False,
 ) -> None:
     """Verify every signature, link and part of a ledger or transcript."""
     from agentmesh.view.evidence import evidence_text
     from agentmesh.view.text import json_line
     from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.bar import Bar
+    from agentmesh_ledger.kept import kept_note
     from agentmesh_ledger.report import evidence_json, failure_json
-    from agentmesh_ledger.source import read_note
+    from agentmesh_ledger.source import without_password
 
     for pin in key or []:
         _require_vkey(pin)
+    trusted = None if policy is None else _policy(policy)
+    shown = without_password(record)
     try:
-        note = None if expect is None else read_note(expect)
-        found = _verified(record, key or [], note)
+        note = None if expect is None else kept_note(str(expect))
+        with Bar(sys.stderr) as bar:
+            found = _verified(record, origin, key or [], note, trusted, limit, bar.draw)
     except LedgerError as error:
         if json:
-            print(json_line(failure_json(error, str(record))))
+            print(json_line(failure_json(error, shown)))
         raise
-    print(json_line(evidence_json(found, str(record))) if json else evidence_text(found))
+    print(json_line(evidence_json(found, shown)) if json else evidence_text(found))
 
 
 def replay(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A transcript (- is standard input), a ledger file, a mesh file or its folder.",
-        ),
-    ] = Path(),
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help=_RECORD)] = ".",
     dialogue: Annotated[
         str | None,
         typer.Argument(
             metavar="DIALOGUE", help="Its id, the beginning of it, or latest. Default: all there is."
         ),
     ] = None,
+    origin: OriginOption = None,
     json: JsonOption = False,
 ) -> None:
     """Replay a recorded dialogue, each message with its verification mark."""
@@ -79,7 +86,11 @@ def replay(
     from agentmesh.view.dialogue import Entry, entry_json, entry_text
     from agentmesh.view.text import count, json_line
 
-    again = replayed(ledger_file(source) if is_place(source) else source)
+    if is_place(source):
+        place = find_place(source, origin)
+        again = replayed(place.ledger, origin=place.origin)
+    else:
+        again = replayed(source, origin=origin)
     messages = again.messages if dialogue is None else _of_dialogue(again, dialogue)
     for message in messages:
         entry = Entry(
@@ -110,17 +121,51 @@ def _require_vkey(text: str) -> None:
         raise AgentMeshError("usage", f"--key: {error.message}", hint=hint) from error
 
 
-def _verified(record: Path, keys: list[str], expect: str | None) -> Verified:
+def _policy(path: Path) -> Policy:
+    from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.source import read_policy
+
+    try:
+        return read_policy(path)
+    except LedgerError as error:
+        if not error.is_check:
+            raise
+        raise AgentMeshError("usage", f"--policy {path}: {error}") from error
+
+
+def _verified(
+    record: str,
+    origin: str | None,
+    keys: list[str],
+    expect: str | None,
+    policy: Policy | None,
+    limit: int,
+    progress: Progress,
+) -> Verified:
     from agentmesh_ledger import verify_transcript
     from agentmesh_ledger.source import is_ledger, opened
+    from agentmesh_ledger.verify import require_origin
 
     if not is_place(record):
         with opened(record) as stream:
             if not is_ledger(stream, record):
-                return verify_transcript(stream, keys=keys, expect=expect)
+                found = verify_transcript(
+                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                )
+                require_origin(found, origin)
+                return found
     from agentmesh_ledger.store import verify_ledger
 
-    return verify_ledger(ledger_file(record), keys=keys, expect=expect)
+    place = find_place(record, origin)
+    return verify_ledger(
+        place.ledger,
+        origin=place.origin,
+        keys=keys,
+        expect=expect,
+        policy=policy,
+        limit=limit,
+        progress=progress,
+    )
 
 
 def _of_dialogue(again: Replay, wanted: str) -> tuple[ReplayedMessage, ...]:

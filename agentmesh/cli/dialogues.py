@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agentmesh.cli.options import JsonOption, LedgerOption
-from agentmesh.cli.where import ledger_file, pick_dialogue
+from agentmesh.cli.options import JsonOption, LedgerOption, OriginOption
+from agentmesh.cli.where import find_place, pick_dialogue
 
 if TYPE_CHECKING:
     from agentmesh.view.dialogue import Entry
@@ -25,6 +25,7 @@ def show(
         str, typer.Argument(metavar="DIALOGUE", help="Its id, the beginning of it, or latest.")
     ] = "latest",
     ledger: LedgerOption = None,
+    origin: OriginOption = None,
     everything: Annotated[
         bool, typer.Option("--all", help="Also how replies were inferred, and keys.")
     ] = False,
@@ -35,7 +36,8 @@ def show(
     from agentmesh.view.text import json_line
     from agentmesh_ledger.log import Ledger
 
-    with Ledger.open(ledger_file(ledger), read_only=True) as log:
+    place = find_place(ledger, origin)
+    with Ledger.open(place.ledger, origin=place.origin, read_only=True) as log:
         chosen = pick_dialogue(dialogue, [each.id for each in log.dialogues()])
         for entry in _entries(log, chosen):
             if json:
@@ -46,6 +48,7 @@ def show(
 
 def log(
     ledger: LedgerOption = None,
+    origin: OriginOption = None,
     number: Annotated[
         int, typer.Option("-n", "--number", min=1, help="Show the latest N.", metavar="N")
     ] = 20,
@@ -56,7 +59,8 @@ def log(
     from agentmesh.view.text import json_line
     from agentmesh_ledger.log import Ledger
 
-    with Ledger.open(ledger_file(ledger), read_only=True) as opened:
+    place = find_place(ledger, origin)
+    with Ledger.open(place.ledger, origin=place.origin, read_only=True) as opened:
         names = opened.names()
         listed = [
             Listed(

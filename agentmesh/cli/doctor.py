@@ -17,6 +17,8 @@ from agentmesh.cli.version import DISTRIBUTION, own_version
 
 _EXTRAS: Final = {
     "store": ("sqlalchemy",),
+    "postgres": ("psycopg",),
+    "keyring": ("keyring",),
     "cli": ("typer", "rich", "pydantic"),
     "mcp": ("mcp", "anyio", "pydantic"),
     "llama": ("llama_cpp", "jinja2"),
@@ -34,7 +36,7 @@ def doctor() -> None:
     for extra, modules in _EXTRAS.items():
         lacking = [module for module in modules if find_spec(module) is None]
         state = f"lacks {', '.join(lacking)}: pip install '{DISTRIBUTION}[{extra}]'" if lacking else "present"
-        print(f"extra     {extra:<6} {state}")
+        print(f"extra     {extra:<8} {state}")
     print(f"threads   a model takes {thread_count()} now, of {available_cores()} cores")
     problems = name_problems(
         packages_distributions().get("agentmesh", []), _command(), Path(sys.executable).parent

@@ -27,6 +27,7 @@ CANCELLED: Final = 130
 # Which extra brings a module that is not there.
 _EXTRAS: Final = {
     "sqlalchemy": "store",
+    "psycopg": "postgres",
     "typer": "run",
     "rich": "run",
     "pydantic": "run",
@@ -65,7 +66,7 @@ _MODEL_USAGE: Final = frozenset(
     }
 )
 _MODEL_UNREADABLE: Final = frozenset({"unreadable", "not_gguf", "truncated", "malformed"})
-_LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "permissions"})
+_LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "worker", "permissions"})
 _LEDGER_USAGE: Final = frozenset({"no_store", "origin"})
 
 
@@ -124,7 +125,11 @@ def explain(error: BaseException) -> str:
         text = f"unexpected {type(error).__name__}: {text}"
         hint = "AGENTMESH_DEBUG=1 shows where; a report with that is welcome"
     if _is(error, "agentmesh_ledger", "LedgerError") and getattr(error, "is_check", False):
-        text = f"NOT VERIFIED, check {getattr(error, 'reason', '')}: {text}"
+        others: tuple[BaseException, ...] = getattr(error, "others", ())
+        told = [f"check {getattr(each, 'reason', '')}: {each}" for each in (error, *others)]
+        if getattr(error, "more", False):
+            told.append(f"there is more: the list ends after {len(told)}")
+        text = "NOT VERIFIED, " + "\n".join(told)
     lines = clean(text).strip()
     return f"{lines}\n{clean(hint)}" if hint else lines
 
@@ -154,7 +159,7 @@ def missing_extra(error: BaseException) -> str | None:
     """The extra that brings a module which could not be imported; None for any other error."""
     reason = getattr(error, "reason", None)
     if reason == "no_store" and _is(error, "agentmesh_ledger", "LedgerError"):
-        return "store"
+        return "store,postgres" if "psycopg" in str(error) else "store"
     if reason == "missing_extra" and _is(error, "agentmesh_servers.errors", "ServersError"):
         return "mcp"
     if isinstance(error, ModuleNotFoundError) and error.name:

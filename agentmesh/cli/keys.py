@@ -13,8 +13,8 @@ from agentmesh.errors import AgentMeshError
 
 def keys(
     where: Annotated[
-        Path, typer.Argument(metavar="MESH|DIR", help="A mesh file, its folder, or a folder of keys.")
-    ] = Path(),
+        str, typer.Argument(metavar="MESH|DIR", help="A mesh file, its folder, or a folder of keys.")
+    ] = ".",
     json: JsonOption = False,
 ) -> None:
     """List the public keys: each agent's did:key and the log's verifier key."""
@@ -22,8 +22,8 @@ def keys(
     from agentmesh_ledger import KeyStore
 
     store = KeyStore(_folder(where))
-    agents = [(name, store.agent(name, create=False).id) for name in store.names()]
-    logs = [(origin, store.log(origin, create=False).vkey) for origin in store.origins()]
+    agents = [(name, store.agent_id(name)) for name in store.names()]
+    logs = [(origin, store.vkey(origin)) for origin in store.origins()]
     if not agents and not logs:
         hint = "keys are made by the first `agentmesh run`"
         raise AgentMeshError("no_ledger", f"{store.directory}: there are no keys", hint=hint)
@@ -39,15 +39,17 @@ def keys(
         print(f"log    {vkey}")
 
 
-def _folder(where: Path) -> Path:
+def _folder(where: str) -> Path:
     """The folder of keys meant: itself, the one beside a ledger, or a mesh's."""
-    from agentmesh.mesh import FILE_NAME, find_ledger
+    from agentmesh.locations import log_place
+    from agentmesh.mesh import FILE_NAME, find_log
 
-    if where.suffix == ".toml" or (where / FILE_NAME).is_file():
-        return find_ledger(where).parent / "keys"
-    if where.is_file():
-        return where.absolute().parent / "keys"
-    for folder in (where, where / "keys", where / ".agentmesh" / "keys"):
+    path = Path(where)
+    if path.suffix == ".toml" or (path / FILE_NAME).is_file():
+        return find_log(path).keys
+    if path.is_file():
+        return log_place(path.absolute(), origin=None, folder=path.parent).keys
+    for folder in (path, path / "keys", path / ".agentmesh" / "keys"):
         if (folder / "agents").is_dir() or (folder / "logs").is_dir():
             return folder
-    return where
+    return path

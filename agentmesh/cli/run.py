@@ -13,12 +13,15 @@ import typer
 
 from agentmesh.cli.exits import CANCELLED, code_after
 from agentmesh.cli.options import MeshArgument
+from agentmesh.cli.passphrase import keys_in
 from agentmesh.cli.signals import watch_signals
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.events import Ended, Event, Listener
+    from agentmesh.locations import LogPlace
     from agentmesh.mesh import Mesh
+    from agentmesh_ledger import KeyStore
 
 
 def run(
@@ -31,8 +34,12 @@ def run(
         bool, typer.Option("--json", help="Print one event a line as JSON; the last is the end.")
     ] = False,
     ledger: Annotated[
-        Path | None,
-        typer.Option("--ledger", metavar="PATH", help="Record here instead of where the mesh file says."),
+        str | None,
+        typer.Option(
+            "--ledger",
+            metavar="WHERE",
+            help="Record in this file, or at this PostgreSQL URL, instead of where the mesh file says.",
+        ),
     ] = None,
     max_turns: Annotated[
         int | None, typer.Option("--max-turns", min=1, help="End after so many turns.")
@@ -47,10 +54,12 @@ def run(
 
     plan = _limited(load_mesh(mesh), max_turns, timeout)
     asked = _task(plan, task)
+    place = _place(plan, ledger)
+    keys = keys_in(place.keys)  # before anything is on the screen: a person may be asked for the passphrase
     ends: list[Ended] = []
     try:
         with _view(plan, json=json, quiet=quiet) as view:
-            _play(plan, asked, view, ends, None if ledger is None else ledger.absolute())
+            _play(plan, asked, view, ends, place, keys)
     finally:
         # A dialogue that failed is in the ledger too: say where, before the error says why.
         if ends and not json:
@@ -103,7 +112,18 @@ def _view(mesh: Mesh, *, json: bool, quiet: bool) -> AbstractContextManager[List
     return nullcontext(PlainLines(say))
 
 
-def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], ledger: Path | None) -> None:
+def _place(mesh: Mesh, ledger: str | None) -> LogPlace:
+    """Where the dialogue is to be recorded."""
+    from agentmesh.locations import log_place
+    from agentmesh_ledger.source import is_database
+
+    if ledger is None:
+        return mesh.log_place
+    given = ledger if is_database(ledger) else Path(ledger).absolute()
+    return log_place(given, origin=mesh.origin, folder=mesh.folder)
+
+
+def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], place: LogPlace, keys: KeyStore) -> None:
     """Run the dialogue to its end, or to the person's Ctrl-C. `ends` gets its end, where it ever began."""
     import anyio
 
@@ -125,7 +145,7 @@ def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], ledger: Path
         async with anyio.create_task_group() as group:
             group.start_soon(watch_signals, stop)
             with playing:
-                await run_dialogue(mesh, task, listen=listen, ledger=ledger)
+                await run_dialogue(mesh, task, listen=listen, ledger=place.ledger, keys=keys)
             group.cancel_scope.cancel()
 
     anyio.run(main)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from agentmesh.cli.exits import CANCELLED
 from agentmesh.cli.options import MeshArgument
+from agentmesh.cli.passphrase import keys_in
 from agentmesh.cli.signals import watch_signals
 
 if TYPE_CHECKING:
     from agentmesh.mesh import Mesh
+    from agentmesh_ledger import KeyStore
 
 
 def serve(mesh: MeshArgument) -> None:
@@ -22,14 +24,15 @@ def serve(mesh: MeshArgument) -> None:
 
     from agentmesh.mesh import load_mesh
 
-    if anyio.run(_serve, load_mesh(mesh)):
+    loaded = load_mesh(mesh)
+    if anyio.run(_serve, loaded, keys_in(loaded.log_place.keys)):
         sys.stdout.flush()
         sys.stderr.flush()
         # All is closed by now. A thread may still wait for the host's next line, and Python would wait for it.
         os._exit(CANCELLED)
 
 
-async def _serve(mesh: Mesh) -> bool:
+async def _serve(mesh: Mesh, keys: KeyStore) -> bool:
     """Serve until standard input ends, or a signal comes; true for a signal."""
     import anyio
 
@@ -37,12 +40,12 @@ async def _serve(mesh: Mesh) -> bool:
     async with anyio.create_task_group() as group:
         group.start_soon(watch_signals, serving.cancel)
         with serving:
-            await _answer(mesh)
+            await _answer(mesh, keys)
         group.cancel_scope.cancel()
     return serving.cancel_called
 
 
-async def _answer(mesh: Mesh) -> None:
+async def _answer(mesh: Mesh, keys: KeyStore) -> None:
     from contextlib import AsyncExitStack
 
     from agentmesh.runtime import open_mesh
@@ -52,7 +55,7 @@ async def _answer(mesh: Mesh) -> None:
     view = PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
     async with AsyncExitStack() as stack:
         with _standard_output_kept():
-            live = await stack.enter_async_context(open_mesh(mesh, listen=view))
+            live = await stack.enter_async_context(open_mesh(mesh, listen=view, keys=keys))
 
         async def ask(agent: str, question: str) -> str:
             return await live.ask(agent, question)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentmesh.mesh.load import FILE_NAME, find_ledger, load_mesh
+from agentmesh.mesh.load import FILE_NAME, find_log, load_mesh
 from agentmesh.mesh.spec import AgentSpec, DialogueSpec, Limits, Mesh, ModelSpec, ServerSpec
 
 __all__ = [
@@ -13,6 +13,6 @@ __all__ = [
     "Mesh",
     "ModelSpec",
     "ServerSpec",
-    "find_ledger",
+    "find_log",
     "load_mesh",
 ]

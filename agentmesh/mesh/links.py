@@ -11,6 +11,7 @@ from agentmesh.locations import is_address, is_program, place
 from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.shape import did_you_mean, dotted
 from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
+from agentmesh_ledger.source import is_database
 from agentmesh_servers import registry
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
@@ -24,7 +25,7 @@ _RESERVED_SERVERS = frozenset({"peers"})
 def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
     """Every mistake in `mesh` that its shape alone did not show, in the order of the file's tables."""
     check = _Links(mesh, places)
-    found = [*check.dialogue(), *check.models(), *check.agents(), *check.servers()]
+    found = [*check.mesh_table(), *check.dialogue(), *check.models(), *check.agents(), *check.servers()]
     return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
 
 
@@ -35,6 +36,12 @@ class _Links:
 
     def _at(self, path: KeyPath, reason: str, text: str) -> Mistake:
         return Mistake(reason=reason, key=dotted(path), line=self.places.line(path), text=text)
+
+    def mesh_table(self) -> Iterator[Mistake]:
+        scheme, mark, _ = self.mesh.ledger.partition("://")
+        if mark and not is_database(self.mesh.ledger):
+            text = f"no ledger is kept at {scheme}:// addresses; give a path, or postgresql+psycopg://USER@HOST/DATABASE"
+            yield self._at(("mesh", "ledger"), "bad_value", text)
 
     def dialogue(self) -> Iterator[Mistake]:
         spec, agents = self.mesh.dialogue, self.mesh.agents

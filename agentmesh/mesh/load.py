@@ -11,11 +11,11 @@ from typing import Final
 from pydantic import ValidationError
 
 from agentmesh.errors import MeshFileError, Mistake
-from agentmesh.locations import place
+from agentmesh.locations import LogPlace
 from agentmesh.mesh.lines import KeyPath, Places, find_places
 from agentmesh.mesh.links import link_mistakes
 from agentmesh.mesh.shape import Raw, dotted, shape_mistakes, without
-from agentmesh.mesh.spec import Mesh, MeshDocument
+from agentmesh.mesh.spec import Mesh, MeshDocument, default_origin, section_place
 
 FILE_NAME: Final = "mesh.toml"
 _MOST_BYTES: Final = 1_000_000
@@ -53,8 +53,8 @@ def _checked(path: Path, raw: Raw, places: Places, digest: str) -> Mesh:
     return mesh
 
 
-def find_ledger(path: Path) -> Path:
-    """Where a mesh file, or the one in a folder, has its ledger: for readers who need nothing else of the mesh.
+def find_log(path: Path) -> LogPlace:
+    """Where a mesh file, or the one in a folder, has its log: for readers who need nothing else of the mesh.
 
     Raises:
         MeshFileError: the file cannot be read, or its table [mesh] is wrong. Mistakes elsewhere are not looked at.
@@ -62,10 +62,11 @@ def find_ledger(path: Path) -> Path:
     shown = path / FILE_NAME if path.is_dir() else path
     raw, places = _parse(shown, _text(shown, _bytes(shown)))
     try:
-        ledger = MeshDocument.model_validate({"mesh": raw.get("mesh", {})}).mesh.ledger
+        section = MeshDocument.model_validate({"mesh": raw.get("mesh", {})}).mesh
     except ValidationError as error:
         raise MeshFileError(shown, shape_mistakes(error, places)) from None
-    return place(shown.absolute().parent, ledger)
+    origin = section.origin or default_origin(section.name)
+    return section_place(section.ledger, origin=origin, folder=shown.absolute().parent)
 
 
 def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Mesh:
@@ -73,7 +74,7 @@ def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Me
     keys += [("agents", name, "tools") for name in document.agents]
     return Mesh(
         name=document.mesh.name,
-        origin=document.mesh.origin or f"agentmesh.local/{document.mesh.name}",
+        origin=document.mesh.origin or default_origin(document.mesh.name),
         ledger=document.mesh.ledger,
         dialogue=document.dialogue,
         models=document.models,

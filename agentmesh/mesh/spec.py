@@ -9,7 +9,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from agentmesh.locations import place
+from agentmesh.locations import LogPlace, log_place, place
+from agentmesh_ledger.source import is_database
 from agentmesh_models import MOST_THREADS
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
@@ -136,14 +137,9 @@ class Mesh(_Part):
         return self.path.parent
 
     @property
-    def ledger_path(self) -> Path:
-        """Where the dialogues are recorded."""
-        return place(self.folder, self.ledger)
-
-    @property
-    def keys_dir(self) -> Path:
-        """Where the agents' and the log's secret keys are kept: beside the ledger."""
-        return self.ledger_path.parent / "keys"
+    def log_place(self) -> LogPlace:
+        """Where the dialogues are recorded, and the agents' and the log's secret keys kept."""
+        return section_place(self.ledger, origin=self.origin, folder=self.folder)
 
     def model_spec(self, agent: str) -> tuple[str, int | None, int | None, int]:
         """What opens the model of `agent`: the model's spec, context length, threads, layers on a GPU."""
@@ -152,6 +148,17 @@ class Mesh(_Part):
         if named is None:
             return (wanted, None, None, 0)
         return (named.path, named.n_ctx, named.threads, named.gpu_layers)
+
+
+def section_place(written: str, *, origin: str, folder: Path) -> LogPlace:
+    """The log meant by `ledger` in a mesh file in `folder`: a database's URL as it is, anything else a path from there."""
+    ledger = written if is_database(written) else place(folder, written)
+    return log_place(ledger, origin=origin, folder=folder)
+
+
+def default_origin(name: str) -> str:
+    """The log's name, where the mesh file gives none."""
+    return f"agentmesh.local/{name}"
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

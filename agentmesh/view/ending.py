@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from pathlib import Path
 
 from agentmesh.events import Ended
 from agentmesh.view.text import clean, count
+from agentmesh_ledger.source import is_database
 
 
 def ending_text(ended: Ended) -> str:
     """How it ended, where the record is, and the two commands that verify it and hand it on."""
-    where = near(Path(ended.ledger))
+    where = near(ended.ledger)
+    # A database may be shared by many logs; which one is meant is then to be said.
+    log = f" --origin {shlex.quote(ended.origin)}" if is_database(ended.ledger) else ""
     lines = [
         (
             f"{_how(ended)} {count(ended.messages, 'message')}, {count(ended.tool_calls, 'tool call')}, "
             f"{count(ended.tokens, 'token')}, {ended.seconds:.1f} s."
         ),
         f"Record: {where} (dialogue {clean(ended.dialogue)}). Verify it, or hand it to someone who will:",
-        f"  agentmesh verify {shlex.quote(where)}",
+        f"  agentmesh verify {shlex.quote(where)}{log}",
         (
-            f"  agentmesh export {shlex.quote(ended.dialogue)} --ledger {shlex.quote(where)} "
+            f"  agentmesh export {shlex.quote(ended.dialogue)} --ledger {shlex.quote(where)}{log} "
             f"-o {shlex.quote(ended.dialogue)}.transcript.jsonl"
         ),
     ]
     return "\n".join(lines)
 
 
-def near(path: Path) -> str:
-    """The path as one would type it here: relative where it lies below the current folder."""
+def near(place: str) -> str:
+    """The place as one would type it here: a path that lies below the current folder is relative."""
+    if is_database(place):
+        return place
     try:
-        return str(path.absolute().relative_to(Path.cwd()))
+        return str(Path(place).absolute().relative_to(Path.cwd()))
     except (ValueError, OSError):
-        return os.fspath(path)
+        return place
 
 
 def _how(ended: Ended) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agentmesh.view.text import clean, count
 from agentmesh_ledger import Verified
+from agentmesh_ledger.report import evidence_lines
 
 
 def evidence_text(found: Verified) -> str:
@@ -26,4 +27,5 @@ def evidence_text(found: Verified) -> str:
         "intact     yes: every shown message is signed, in its place, and in the tree of the signed checkpoint"
     )
     lines.append(f"complete   {clean(found.complete)}")
+    lines += [clean(each) for each in evidence_lines(found)]
     return "\n".join(lines)

@@ -78,14 +78,14 @@ async def test_a_chain_hands_on_what_was_said_and_leaves_a_ledger_that_verifies(
     events: list[Event] = []
     ended = await run_dialogue(mesh, "Write.", listen=events.append)
     assert (ended.reason, ended.answer, ended.tool_calls) == ("done", "polished", 0)
-    assert kinds(mesh.ledger_path, ended.dialogue) == [
+    assert kinds(mesh.log_place.ledger, ended.dialogue) == [
         "open", "task", "inference", "say", "inference", "say", "close",
     ]  # fmt: skip
     assert ended.messages == 7
     said = [e for e in events if isinstance(e, MessageAdded)]
     assert [(e.agent, e.text) for e in said] == [("host", "Write."), ("ada", "draft"), ("ben", "polished")]
     assert isinstance(events[0], Opened) and events[-1] == ended
-    verified = verify_ledger(mesh.ledger_path)
+    verified = verify_ledger(mesh.log_place.ledger)
     assert verified.entries >= 7
     assert {name for _, name, _ in verified.signers} == {"host", "ada", "ben"}
 
@@ -112,11 +112,11 @@ async def test_a_lead_asks_a_peer_over_mcp_and_the_peer_calls_a_real_tool(tmp_pa
         ("math", "391", False),
         ("front", "The result is 391.", False),
     ]
-    assert kinds(mesh.ledger_path, ended.dialogue) == [
+    assert kinds(mesh.log_place.ledger, ended.dialogue) == [
         "open", "task", "inference", "call", "inference", "call", "result", "inference", "say", "result",
         "inference", "say", "close",
     ]  # fmt: skip
-    verify_ledger(mesh.ledger_path)
+    verify_ledger(mesh.log_place.ledger)
 
 
 async def test_every_message_is_in_the_ledger_before_it_is_told(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ async def test_every_message_is_in_the_ledger_before_it_is_told(tmp_path: Path) 
 
     def listen(event: Event) -> None:
         if isinstance(event, MessageAdded):
-            with Ledger.open(mesh.ledger_path, read_only=True) as log:
+            with Ledger.open(mesh.log_place.ledger, read_only=True) as log:
                 (record,) = log.read(event.index, event.index + 1)
             part = record.parts[0]
             assert part.data is not None
@@ -166,8 +166,8 @@ async def test_each_limit_closes_the_dialogue_with_its_reason(
     ended = await run_dialogue(mesh, "Go.", listen=events.append)
     assert ended.reason == reason
     assert isinstance(events[-1], Ended)
-    assert kinds(mesh.ledger_path, ended.dialogue)[-1] == "close"
-    verify_ledger(mesh.ledger_path)
+    assert kinds(mesh.log_place.ledger, ended.dialogue)[-1] == "close"
+    verify_ledger(mesh.log_place.ledger)
 
 
 HANGING = """
@@ -206,8 +206,8 @@ async def test_seconds_end_a_dialogue_in_the_middle_of_a_call(tmp_path: Path) ->
     with anyio.fail_after(60):
         ended = await run_dialogue(mesh, "Go.", listen=lambda event: None)
     assert ended.reason == "limit_seconds"
-    assert kinds(mesh.ledger_path, ended.dialogue) == ["open", "task", "inference", "call", "close"]
-    verify_ledger(mesh.ledger_path)
+    assert kinds(mesh.log_place.ledger, ended.dialogue) == ["open", "task", "inference", "call", "close"]
+    verify_ledger(mesh.log_place.ledger)
 
 
 async def test_cancelling_closes_the_dialogue_and_leaves_a_ledger_that_verifies(tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ async def test_cancelling_closes_the_dialogue_and_leaves_a_ledger_that_verifies(
     assert scope.cancelled_caught
     ended = events[-1]
     assert isinstance(ended, Ended) and ended.reason == "cancelled"
-    assert kinds(mesh.ledger_path, ended.dialogue)[-1] == "close"
-    verify_ledger(mesh.ledger_path)
+    assert kinds(mesh.log_place.ledger, ended.dialogue)[-1] == "close"
+    verify_ledger(mesh.log_place.ledger)
 
 
 async def test_a_tool_that_nobody_serves_is_told_before_anything_is_recorded(tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ async def test_a_tool_that_nobody_serves_is_told_before_anything_is_recorded(tmp
     mesh = load_mesh(write_mesh(tmp_path, text, []))
     with pytest.raises(ToolboxError, match="wait"):
         await run_dialogue(mesh, "Go.", listen=lambda event: None)
-    assert not mesh.ledger_path.exists()
+    assert not mesh.log_place.ledger.exists()
 
 
 async def test_a_live_mesh_holds_several_dialogues_side_by_side(tmp_path: Path) -> None:
@@ -283,7 +283,7 @@ async def test_a_failing_listener_closes_the_dialogue_as_failed(tmp_path: Path) 
 
     with pytest.raises(BrokenPipeError):
         await run_dialogue(mesh, "Go.", listen=listen)
-    with Ledger.open(mesh.ledger_path, read_only=True) as log:
+    with Ledger.open(mesh.log_place.ledger, read_only=True) as log:
         (dialogue,) = log.dialogues()
     assert dialogue.closed == "failed"
 
@@ -320,7 +320,7 @@ builtin = "calculator"
     mesh = load_mesh(write_mesh(tmp_path, text, steps))
     ended = await run_dialogue(mesh, "What is 17 * 23?", listen=lambda event: None)
     assert ended.answer == "evaluate says 391: ada agrees; ben disagrees (says 401)."
-    with Ledger.open(mesh.ledger_path, read_only=True) as log:
+    with Ledger.open(mesh.log_place.ledger, read_only=True) as log:
         said = [r.message for r in log.read(dialogue=ended.dialogue) if r.message.kind == "say"]
     assert said[-1].facts["verdicts"] == {"ada": "agree", "ben": "disagree"}
 

@@ -24,5 +24,5 @@ def test_a_command_from_elsewhere_is_noticed() -> None:
 
 def test_doctor_says_what_is_there(agentmesh: Callable[..., Any]) -> None:
     done = agentmesh("doctor")
-    assert "extra     store  present" in done.out
+    assert "extra     store    present" in done.out
     assert "threads   a model takes" in done.out

@@ -29,6 +29,8 @@ CASES: list[tuple[BaseException, int, str]] = [
     (LedgerError("signature", "forged", index=4), 1, "NOT VERIFIED, check signature: entry 4: forged"),
     (LedgerError("failed", "disk full"), 1, "disk full"),
     (LedgerError("no_store", "x"), 2, "pip install 'agentmesh-runtime[store]'"),
+    (LedgerError("no_store", "wants psycopg"), 2, "pip install 'agentmesh-runtime[store,postgres]'"),
+    (LedgerError("origin", "several logs"), 2, "several logs"),
     (ServersError("missing_extra", "x"), 2, "pip install 'agentmesh-runtime[mcp]'"),
     (ModuleNotFoundError("No module named 'llama_cpp'", name="llama_cpp"), 2, "agentmesh-runtime[llama]"),
     (ModuleNotFoundError("No module named 'mcp.x'", name="mcp.x"), 2, "agentmesh-runtime[mcp]"),

@@ -11,7 +11,9 @@ from typer.main import get_command
 from agentmesh.__main__ import main
 from agentmesh.cli.app import app
 
-VERBS = {"init", "run", "show", "log", "export", "replay", "verify", "keys", "models", "serve", "doctor"}
+VERBS = {
+    "init", "run", "show", "log", "export", "replay", "verify", "keys", "models", "ledger", "serve", "doctor",
+}  # fmt: skip
 
 
 def commands() -> Iterator[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh.errors import MeshFileError
-from agentmesh.mesh import find_ledger, load_mesh
+from agentmesh.mesh import find_log, load_mesh
 
 GOOD = """\
 [mesh]
@@ -76,8 +76,8 @@ def test_a_good_file_becomes_a_mesh(folder: Path) -> None:
     assert mesh.origin == "agentmesh.local/desk"
     assert mesh.path == folder / "mesh.toml"
     assert mesh.folder == folder
-    assert mesh.ledger_path == folder / ".agentmesh" / "ledger.db"
-    assert mesh.keys_dir == folder / ".agentmesh" / "keys"
+    assert mesh.log_place.ledger == folder / ".agentmesh" / "ledger.db"
+    assert mesh.log_place.keys == folder / ".agentmesh" / "keys"
     assert mesh.digest == hashlib.sha256(GOOD.encode()).hexdigest()
     assert list(mesh.agents) == ["front", "math"]
     assert mesh.agents["front"].about == "You pass questions on."
@@ -389,8 +389,8 @@ def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatc
     options = "options = { folder = '~/notes' }"
     text = f"mesh.name = 'd'\nmesh.ledger = '~/l.db'\n{SERVER[16:]}builtin = 'notes'\n{options}\n"
     (folder / "mesh.toml").write_text(text)
-    assert load_mesh(folder).ledger_path == home / "l.db"
-    assert find_ledger(folder) == home / "l.db"
+    assert load_mesh(folder).log_place.ledger == home / "l.db"
+    assert find_log(folder).ledger == home / "l.db"
 
 
 @given(st.data())

@@ -63,6 +63,7 @@ EVENTS: tuple[Event, ...] = (
     Ended(
         dialogue="20261124-aa",
         ledger="/x/ledger.db",
+        origin="agentmesh.local/desk",
         reason="done",
         detail="",
         answer="391",
@@ -192,6 +193,7 @@ def ended(reason: str, detail: str = "") -> Ended:
     return Ended(
         dialogue=end.dialogue,
         ledger="/far/away/le dger.db",
+        origin="agentmesh.local/desk",
         reason=reason,  # type: ignore[arg-type]  # the test's own literals
         detail=detail,
         answer="",
