@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from agentmesh.mesh import AgentSpec, DialogueSpec, Limits, ModelSpec, ServerSpec, load_mesh
+from agentmesh.mesh.spec import MeshSection
 from agentmesh_ledger import Verified
 
 
@@ -36,7 +37,7 @@ def test_the_limits_shown_are_the_defaults(page: str) -> None:
     assert tomllib.loads(shown_file(page))["dialogue"]["limits"] == Limits().model_dump()
 
 
-@pytest.mark.parametrize("part", [DialogueSpec, Limits, AgentSpec, ModelSpec, ServerSpec])
+@pytest.mark.parametrize("part", [MeshSection, DialogueSpec, Limits, AgentSpec, ModelSpec, ServerSpec])
 def test_every_key_is_on_the_page(page: str, part: type[AgentSpec]) -> None:
     words = set(re.findall(r"[a-z_]+", page))
     assert [key for key in part.model_fields if key not in words] == []
