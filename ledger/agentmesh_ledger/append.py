@@ -19,6 +19,7 @@ from agentmesh_ledger.standing import Standing
 from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.nodes import load_frontier
 from agentmesh_ledger.store.rows import EntryValues, PartValues, Rows
+from agentmesh_ledger.store.schema import BLOCK
 from agentmesh_ledger.tree import Edge, LeafHash, leaf_hash
 
 _MAX_SEQS: Final = 100_000  # dialogues whose next seq is kept between batches
@@ -33,7 +34,7 @@ class Tip:
     edge: Edge
     frontier: Frontier
     standing: Standing
-    seqs: dict[str, int] = field(default_factory=dict)
+    seqs: dict[str, int] = field(default_factory=dict)  # also of all that is said behind the last whole block
 
 
 class Request(NamedTuple):
@@ -67,6 +68,7 @@ def load_tip(rows: Rows, head: HeadRow, before: Tip | None = None) -> Tip:
     With `before`, a tip that the log is known to continue, only the key entries that it has gained are read.
     Raises: LedgerError where the stored log does not bear out its head.
     """
+    _require_placed(rows, head)
     standing, start = Standing(log=head.origin, log_key=parse_vkey(head.vkey).public), 0
     if before is not None and LOG_DIALOGUE in before.seqs:
         standing, start = before.standing, before.seqs[LOG_DIALOGUE]
@@ -74,7 +76,7 @@ def load_tip(rows: Rows, head: HeadRow, before: Tip | None = None) -> Tip:
         message = parse_message(unseal(row.entry).payload)
         standing.enter(message.index, message.author, message.kind, message.facts)
     frontier = load_frontier(rows, head)
-    seqs = {LOG_DIALOGUE: rows.last_seq(head.log, LOG_DIALOGUE) + 1}
+    seqs = _newest(rows, head) | {LOG_DIALOGUE: rows.last_seq(head.log, LOG_DIALOGUE) + 1}
     link = last_link(rows, head)
     return Tip(head=head, link=link, edge=head.tree(), frontier=frontier, standing=standing, seqs=seqs)
 
@@ -87,7 +89,8 @@ def append_all(rows: Rows, tip: Tip, key: LogKey, requests: Sequence[Request], p
     """
     batch = Batch()
     if len(tip.seqs) > _MAX_SEQS:
-        tip.seqs.clear()  # only here, where the tables know them all: those of a batch under way stand nowhere else
+        # Only here, where the tables know them all: those of a batch under way stand nowhere else.
+        tip.seqs = _newest(rows, tip.head)
     time = timestamp(ports.now()).encode()
     for request in requests:
         try:
@@ -104,6 +107,7 @@ def append_all(rows: Rows, tip: Tip, key: LogKey, requests: Sequence[Request], p
             rows.erase_parts(head.log, *request.erase)
     _cover(rows, tip, batch.entries)
     rows.put_tiles(head.log, tip.frontier.take())
+    rows.put_places(head.log, head.size // BLOCK * BLOCK, tip.edge.size // BLOCK * BLOCK)
     note = Checkpoint(origin=head.origin, size=tip.edge.size, root=tip.edge.root()).sign(key)
     edge = b"".join(tip.edge.hashes)
     if not rows.swap_head(head, size=tip.edge.size, checkpoint=note, edge=edge):
@@ -130,7 +134,9 @@ def _place(
         index = start + len(entries)
         if each.reply_to is not None and each.reply_to >= index:
             raise LedgerError("refused", "reply_to names a message that is not before this one")
-        _enter(standing, index, each)
+        # What is said in a dialogue by a key that is in use leaves everything as it is; that is nearly everything.
+        if each.dialogue == LOG_DIALOGUE or each.author.id in standing.retired:
+            _enter(standing, index, each)
         dialogue = each.dialogue
         if dialogue not in seqs:
             seqs[dialogue] = _next_seq(rows, tip, dialogue)
@@ -164,17 +170,39 @@ def _enter(standing: Standing, index: int, each: Prepared) -> None:
 
 def _changes_nothing(request: Request, standing: Standing) -> bool:
     """Whether the request leaves everybody's standing as it is, so that it need not be copied."""
-    return all(
-        each.author.id in standing.names and not (each.dialogue == LOG_DIALOGUE and each.kind[:4] == "key.")
-        for each in request.prepared
-    )
+    for each in request.prepared:
+        if each.author.id not in standing.names or (
+            each.dialogue == LOG_DIALOGUE and each.kind[:4] == "key."
+        ):
+            return False
+    return True
 
 
 def _next_seq(rows: Rows, tip: Tip, dialogue: str) -> int:
     known = tip.seqs.get(dialogue)
     if known is not None:
         return known
-    return rows.last_seq(tip.head.log, dialogue) + 1
+    return rows.last_placed(tip.head.log, dialogue) + 1
+
+
+def _require_placed(rows: Rows, head: HeadRow) -> None:
+    """Refuses to go on where the last whole block has no places: who is registered and what was said would be unknown.
+
+    So it is where a process of an older version, which knows no places, had the log open and went on writing.
+    """
+    stop = head.size // BLOCK * BLOCK
+    if stop and not rows.count_placed(head.log, stop - 1, stop):
+        raise LedgerError(
+            "store",
+            "the newest messages do not stand in their places in their dialogues",
+            index=stop - 1,
+            hint="End every process of an older version that still writes this ledger, and verify it",
+        )
+
+
+def _newest(rows: Rows, head: HeadRow) -> dict[str, int]:
+    """The next seqs behind the last whole block: read once, because each look at these entries reads them whole."""
+    return {dialogue: seq + 1 for dialogue, seq in rows.newest_seqs(head.log).items()}
 
 
 def _with_registrations(

@@ -9,6 +9,7 @@ from agentmesh_ledger.affairs import REGISTER, REVOKE, ROTATE
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import public_key
 from agentmesh_ledger.record import Outline
+from agentmesh_ledger.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,16 @@ class Authors:
             self._require_rotation(seen)
         elif seen.kind == REVOKE:
             self._require_revocation(seen)
+
+    def may_sign(self, author: str) -> bool:
+        """Whether `require` would let pass what this author signs now, the log's own affairs set aside."""
+        return author in self.names and author not in self.rotated and author not in self.revoked
+
+    def admit_run(self, run: Run) -> None:
+        """Takes the entries of a run to the record, all of whose authors may sign."""
+        for author, count, last in run.authors:
+            self.counts[author] = self.counts.get(author, 0) + count
+            self.lasts[author] = last
 
     def admit(self, seen: Outline) -> None:
         """Takes the entry to the record. Also one that failed, so that what follows is held against what it says."""

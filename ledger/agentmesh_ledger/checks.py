@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
 from agentmesh_ledger.affairs import ERASE, LOG_DIALOGUE, REVOKE
@@ -17,6 +16,7 @@ from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.record import Opening, Outline, Record, open_entry, outlined
 from agentmesh_ledger.resume import Standing, parse_standing
+from agentmesh_ledger.run import Run, thread
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import Edge, verify_inclusion
 
@@ -191,6 +191,43 @@ class LogChecks:
         self.withheld += seen.withheld
         self._meet_expectation()
 
+    def take_run(self, run: Run) -> bool:
+        """Takes the entries of a run as `take` would one by one, where it would refuse none of them.
+
+        False, and nothing is changed, where it might: then each has to be taken by itself, to say what is wrong.
+        """
+        if not self._fits(run):
+            return False
+        sequence = self._sequence
+        for digest, first, count in run.dialogues:
+            sequence[digest] = first + count
+        self._edge.extend(run.size, run.roots)
+        self.authors.admit_run(run)
+        self._at, self._leaf = run.stop - 1, run.leaf
+        self.last_kind = run.kind
+        self.entries += run.size
+        self.withheld += run.withheld
+        return True
+
+    def _fits(self, run: Run) -> bool:
+        """Whether nothing that `take` looks at stands against any entry of the run."""
+        first, stop, expect = run.first, run.stop, self.expect
+        sequence, may_sign = self._sequence, self.authors.may_sign
+        return (
+            self.dialogue is None
+            and self._gapless
+            and not self._unread
+            and first == self._at + 1 == self._edge.size
+            and stop <= self.checkpoint.size
+            and run.log == self.checkpoint.origin
+            and run.prev == (self._leaf if first else self._first)
+            # At the auditor's own size the root has to be looked at.
+            and (expect is None or not first < expect.size <= stop)
+            and all(map(may_sign, (author for author, _, _ in run.authors)))
+            and all(sequence.get(digest, 0) == begin for digest, begin, _ in run.dialogues)
+            and len(sequence) + sum(not begin for _, begin, _ in run.dialogues) <= MAX_DIALOGUES
+        )
+
     def pass_over(self, index: int | None, leaf: bytes | None, seen: Outline | None) -> None:
         """Goes on behind an entry that failed, so that each fault is told once.
 
@@ -295,7 +332,7 @@ class LogChecks:
                     found=seen.dialogue,
                 )
             return
-        wanted = self._sequence.get(_thread(seen.dialogue), 0)
+        wanted = self._sequence.get(thread(seen.dialogue), 0)
         if seen.seq != wanted and not 0 < seen.seq - wanted <= self._unread:
             raise LedgerError(
                 "sequence",
@@ -323,7 +360,7 @@ class LogChecks:
             if seen.kind == REVOKE and seen.facts is not None and seen.facts["agent"] in self._writers:
                 self._writers.add(seen.author)
         if self.dialogue is None or seen.dialogue == self.dialogue:
-            self._sequence[_thread(seen.dialogue)] = seen.seq + 1
+            self._sequence[thread(seen.dialogue)] = seen.seq + 1
             self.last_kind = seen.kind
 
     def _erase(self, part: bytes) -> None:
@@ -356,9 +393,3 @@ class LogChecks:
                 expected=expect.root.hex(),
                 found=self._edge.root().hex(),
             )
-
-
-@lru_cache(maxsize=4096)
-def _thread(dialogue: str) -> bytes:
-    """A digest as key: 33 bytes whatever the length of the id a stranger chose."""
-    return hashlib.sha256(dialogue.encode("utf-8")).digest()[:16]

@@ -1,4 +1,4 @@
-"""Entries judged on all cores: worker processes of our own, fed through pipes, their outcomes in order.
+"""Entries judged on all cores: worker processes of our own, fed through pipes, what they found in order.
 
 Not `multiprocessing`: its "spawn" imports the caller's script anew, and a script without a guard would start itself
 for ever. A worker here is the same Python with this package and nothing of the caller's.
@@ -6,32 +6,35 @@ for ever. A worker here is the same Python with this package and nothing of the 
 
 from __future__ import annotations
 
-import gc
 import marshal
 import os
-import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
-from queue import SimpleQueue
-from threading import Thread
+from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import BinaryIO, Final, Literal, Self, TypeAlias, cast
+from typing import IO, BinaryIO, Final, Literal, Self, TypeAlias, cast
 
-from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.judge import EntryRow, Outcome, Row, Terms, judge_entries, judge_lines, judge_rows
+from agentmesh_ledger.judge import Chunk, Judged, Terms, judge_chunk
+from agentmesh_ledger.run import Outcome, Run
+from agentmesh_ledger.work import read_frame
+
+if sys.platform == "linux":
+    import fcntl
 
 CHUNK_ENTRIES: Final = 256
 CHUNK_BYTES: Final = 512 * 1024
 _ALONE: Final = 2000  # entries judged in this process before workers are worth their start
 _AHEAD: Final = 3  # chunks that a worker may have before it: it must not run dry, and memory is bounded
+_MAX_FLYING: Final = (
+    32 * 1024 * 1024
+)  # bytes before all workers together, but for one chunk: one line may have 22 MB
+_PIPE: Final = 1024 * 1024  # bytes, what Linux grants without asking
 _MARK: Final = "AGENTMESH_LEDGER_WORKER"
-_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from agentmesh_ledger.crew import work; work()"
+_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from agentmesh_ledger.work import work; work()"
 
-# Lines of a transcript with their line feeds, rows of a database, or entries of a published log.
-Chunk: TypeAlias = bytes | list[Row] | list[EntryRow]
 _Kind: TypeAlias = Literal["lines", "rows", "entries"]
 
 
@@ -62,12 +65,14 @@ class Crew:
         for worker in self._workers:
             worker.end(force=kind is not None)
 
-    def judged(self, chunks: Iterator[Chunk]) -> Iterator[list[Outcome]]:
-        """The outcomes of each chunk, in order. What `chunks` raises comes after the outcomes of what it gave.
+    def judged(self, chunks: Iterator[Chunk], entries: int = 0) -> Iterator[Judged]:
+        """Each chunk judged, in order. What `chunks` raises comes after all that it gave. Where it is known to be many
+        `entries`, the workers start at once.
 
         Raises: LedgerError(worker) where a worker ended.
         """
-        flying: deque[_Worker] = deque()
+        flying: deque[tuple[_Worker, int]] = deque()
+        flown = 0  # bytes
         failure: LedgerError | None = None
         alone = turn = 0
         while failure is None:
@@ -78,39 +83,34 @@ class Crew:
                 break
             if chunk is None:
                 break
-            if not self._jobs or alone < _ALONE:
-                outcomes = judge_chunk(chunk, self._terms)
-                alone += len(outcomes)
-                yield outcomes
+            if not self._jobs or (alone < _ALONE and entries < _ALONE):
+                found = judge_chunk(chunk, self._terms)
+                alone += len(found)
+                yield Judged.here(found, self._terms)
                 continue
             if not self._workers:
                 for _ in range(self._jobs):
                     self._workers.append(_Worker(self._terms, self._kind))
             worker = self._workers[turn % len(self._workers)]
             turn += 1
-            worker.send(chunk)
-            flying.append(worker)
-            if len(flying) > _AHEAD * len(self._workers):
-                yield flying.popleft().receive()
+            flying.append((worker, worker.send(chunk)))
+            flown += flying[-1][1]
+            while len(flying) > _AHEAD * len(self._workers) or (flown > _MAX_FLYING and len(flying) > 1):
+                worker, size = flying.popleft()
+                flown -= size
+                yield worker.receive()
         while flying:
-            yield flying.popleft().receive()
+            yield flying.popleft()[0].receive()
         if failure is not None:
             raise failure
-
-
-def judge_chunk(chunk: Chunk, terms: Terms) -> list[Outcome]:
-    """The outcomes of a chunk's entries, here and now."""
-    if isinstance(chunk, bytes):
-        return judge_lines(chunk[:-1].split(b"\n"), terms)
-    if chunk and len(chunk[0]) == 2:
-        return judge_entries(chunk, terms)
-    return judge_rows(cast(list[Row], chunk), terms)
 
 
 class _Worker:
     """One process. It reads ahead by a thread of its own, so that neither side ever waits for the other to read."""
 
     def __init__(self, terms: Terms, kind: _Kind) -> None:
+        self._terms = terms
+        self._given: deque[Chunk] = deque()  # not yet received: a run may have to be taken apart
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _START, *(os.path.abspath(each) for each in sys.path)],
@@ -121,19 +121,26 @@ class _Worker:
             )
         except OSError as error:
             raise _ended() from error
+        _widen(self._process.stdin)
         point = terms.checkpoint
         self._write(marshal.dumps((kind, point.origin, point.size, point.root, terms.proof, terms.swift)))
 
-    def send(self, chunk: Chunk) -> None:
-        """Gives it a chunk; waits until the pipe has taken it."""
-        self._write(chunk if isinstance(chunk, bytes) else marshal.dumps(chunk))
+    def send(self, chunk: Chunk) -> int:
+        """Gives it a chunk; waits until the pipe has taken it. Returns how many bytes it has."""
+        self._given.append(chunk)
+        data = chunk if isinstance(chunk, bytes) else marshal.dumps(chunk)
+        self._write(data)
+        return len(data)
 
-    def receive(self) -> list[Outcome]:
-        """The outcomes of the oldest chunk not yet received."""
-        data = None if self._process.stdout is None else _frame(cast(BinaryIO, self._process.stdout))
+    def receive(self) -> Judged:
+        """What was found of the oldest chunk not yet received."""
+        data = None if self._process.stdout is None else read_frame(cast(BinaryIO, self._process.stdout))
         if data is None:
             raise _ended()
-        return cast(list[Outcome], marshal.loads(data))  # from our own process
+        chunk = self._given.popleft()
+        found = marshal.loads(data)  # from our own process
+        told = Run._make(found) if isinstance(found, tuple) else cast(list[Outcome], found)
+        return Judged.elsewhere(chunk, self._terms, told)
 
     def end(self, *, force: bool) -> None:
         """Ends the process and waits for it."""
@@ -158,52 +165,19 @@ class _Worker:
             raise _ended() from error
 
 
-def work() -> None:
-    """What a worker does: outcomes for chunks, until there are no more or nobody wants them."""
-    gc.freeze()  # what was imported stays; no collection need walk it again
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal tells all of us; whoever started us ends us
-    source, out = sys.stdin.buffer, sys.stdout.buffer
-    first = _frame(source)
-    if first is None:
-        return
-    kind, origin, size, root, proof, swift = marshal.loads(first)  # from our own process
-    terms = Terms(checkpoint=Checkpoint(origin=origin, size=size, root=root), proof=proof, swift=swift)
-    waiting: SimpleQueue[bytes | None] = SimpleQueue()
-    Thread(target=_read_ahead, args=(source, waiting.put), daemon=True).start()
-    try:
-        while (data := waiting.get()) is not None:
-            chunk: Chunk = data if kind == "lines" else marshal.loads(data)
-            found = marshal.dumps(judge_chunk(chunk, terms))
-            out.write(len(found).to_bytes(4, "big"))
-            out.write(found)
-            out.flush()
-    except BrokenPipeError:
-        os._exit(0)  # nobody listens any more; the thread may still wait in a read
-
-
-def _read_ahead(source: BinaryIO, give: Callable[[bytes | None], None]) -> None:
-    data: bytes | None = b""
-    while data is not None:
-        data = _frame(source)
-        give(data)
-
-
-def _frame(source: BinaryIO) -> bytes | None:
-    """The next frame; None at the end, also where it is cut: a worker that was killed answers nothing."""
-    size = source.read(4)
-    if len(size) < 4:
-        return None
-    length = int.from_bytes(size, "big")
-    data = source.read(length)
-    return data if len(data) == length else None
-
-
 def _ended() -> LedgerError:
     return LedgerError(
         "worker",
         "a process that helped to verify has ended: nothing is shown",
         hint="Try again, with jobs=1 where it happens again",
     )
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Lets the pipe take a chunk at once, where the system has such pipes and gives us one."""
+    if sys.platform == "linux" and pipe is not None:
+        with suppress(OSError):  # an unprivileged user may have only so many
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _cores() -> int:

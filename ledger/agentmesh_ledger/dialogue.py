@@ -44,6 +44,8 @@ def summaries(rows: Rows, head: HeadRow) -> tuple[DialogueSummary, ...]:
             found=str(messages),
         )
     participants = rows.participants(head.log)
+    if participants.keys() != {row.dialogue for row in found}:
+        raise LedgerError("store", "the entries are said to be of other dialogues than their places are")
     told = [_summary(rows, head.log, row, participants) for row in found]
     return tuple(each for each in told if each.id != LOG_DIALOGUE)
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from binascii import b2a_base64
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agentmesh_ledger.encoding import decode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, is_signed, public_key
 from agentmesh_ledger.jcs import parse
-from agentmesh_ledger.keys import AgentKey
+
+if TYPE_CHECKING:
+    from agentmesh_ledger.keys import AgentKey
 
 PAYLOAD_TYPE: Final = "application/vnd.agentmesh.message.v1+json"
+_ENTRY: Final = (
+    b'{"payload":"%b","payloadType":"'
+    + PAYLOAD_TYPE.encode()
+    + b'","signatures":[{"keyid":"%b","sig":"%b"}]}'
+)
 MAX_ENTRY: Final = 65_535  # a tlog-tiles entry bundle counts with 16 bits
 
 
@@ -47,11 +54,10 @@ def seal(key: AgentKey, payload: bytes) -> bytes:
     Raises: LedgerError(too_large) over 65,535 bytes.
     """
     # Its canonical form, written out: no value in it has anything to escape.
-    entry = b'{"payload":"%b","payloadType":"%b","signatures":[{"keyid":"%b","sig":"%b"}]}' % (
-        b64encode(payload),
-        PAYLOAD_TYPE.encode(),
+    entry = _ENTRY % (
+        b2a_base64(payload, newline=False),
         key.id.encode(),
-        b64encode(key.sign(pae(PAYLOAD_TYPE, payload))),
+        b2a_base64(key.sign(pae(PAYLOAD_TYPE, payload)), newline=False),
     )
     if len(entry) > MAX_ENTRY:
         raise LedgerError(

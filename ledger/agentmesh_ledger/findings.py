@@ -7,8 +7,9 @@ from typing import TypeAlias
 
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.judge import SOUND, Outcome, verdict
+from agentmesh_ledger.judge import SOUND, Judged, verdict
 from agentmesh_ledger.record import Outline
+from agentmesh_ledger.run import Outcome, Run
 
 Progress: TypeAlias = Callable[[int, int], None]
 
@@ -50,29 +51,31 @@ class Findings:
 
 def examine(
     checks: LogChecks,
-    judged: Iterable[list[Outcome]],
+    judged: Iterable[Judged],
     findings: Findings,
     *,
     line: int | None = None,
     take: Callable[[Outline], None] | None = None,
+    take_run: Callable[[Run], bool] | None = None,
     progress: Progress | None = None,
 ) -> bool:
     """Holds judged entries against one another, on behind each failure. `line` is the first one's in a transcript;
-    `take` does what `checks.take` does, and perhaps more.
+    `take` and `take_run` do what those of the checks do, and perhaps more: either both are given or none.
 
     True where the entries were taken to their end, so that it makes sense to ask what is wrong with the whole.
     """
     done = told = 0
-    take = take or checks.take
+    if take is None or take_run is None:
+        take, take_run = checks.take, checks.take_run
     total = checks.checkpoint.size
     try:
-        for outcomes in judged:
-            for outcome in outcomes:
-                if len(outcome) != SOUND or not _taken(take, outcome, findings, line, done):
-                    _pass_over(checks, outcome, findings, None if line is None else line + done)
-                    if findings.full:
-                        return False
-                done += 1
+        for chunk in judged:
+            if chunk.run is None or not take_run(chunk.run):
+                at = None if line is None else line + done
+                _take_each(checks, take, chunk.outcomes(), findings, at)
+            if findings.full:
+                return False
+            done += chunk.count
             if progress is not None and done - told >= _STEP:
                 told = done
                 progress(done, total)
@@ -84,14 +87,28 @@ def examine(
     return True
 
 
-def _taken(
-    take: Callable[[Outline], None], outcome: Outcome, findings: Findings, line: int | None, done: int
-) -> bool:
+def _take_each(
+    checks: LogChecks,
+    take: Callable[[Outline], None],
+    outcomes: Iterable[Outcome],
+    findings: Findings,
+    line: int | None,
+) -> None:
+    """Takes entries one by one until there are no more, or too many that failed; `line` is the first one's."""
+    for place, outcome in enumerate(outcomes):
+        at = None if line is None else line + place
+        if len(outcome) != SOUND or not _taken(take, outcome, findings, at):
+            _pass_over(checks, outcome, findings, at)
+            if findings.full:
+                return
+
+
+def _taken(take: Callable[[Outline], None], outcome: Outcome, findings: Findings, line: int | None) -> bool:
     seen = Outline._make(outcome)
     try:
         take(seen)
     except LedgerError as error:
-        error.locate(index=seen.place, line=None if line is None else line + done)
+        error.locate(index=seen.place, line=line)
         findings.add(error)
         return False
     return True

@@ -7,7 +7,7 @@ itself, else the four of a failure: the error's fields, the index, the leaf hash
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final, TypeAlias, cast
@@ -18,6 +18,7 @@ from agentmesh_ledger.errors import LedgerError, Reason
 from agentmesh_ledger.identity import is_signed
 from agentmesh_ledger.message import parse_message
 from agentmesh_ledger.record import SALT_SIZE, Opening, Outline, Record, open_entry, outlined
+from agentmesh_ledger.run import Outcome, Run, run_of
 from agentmesh_ledger.swift import (
     SwiftMessage,
     SwiftPart,
@@ -30,12 +31,11 @@ from agentmesh_ledger.text import shown
 from agentmesh_ledger.transcript import EntryLine, parse_entry_line
 from agentmesh_ledger.tree import leaf_hash, verify_inclusion
 
-Outcome: TypeAlias = tuple[object, ...]
-# An outcome if the signature holds: the key, what is signed, the signature.
-Prepared: TypeAlias = tuple[Outcome, bytes, bytes, bytes]
 EntryRow: TypeAlias = tuple[int, bytes]  # index, entry: of a published log, whose content stays home
 # index, entry (None where the row is missing), the columns leaf, dialogue, seq, kind, author, the content: hash, salt, data
 Row: TypeAlias = tuple[int, bytes | None, bytes, str, int, str, str, list[tuple[bytes, bytes, bytes]]]
+# Lines of a transcript with their line feeds, rows of a database, or entries of a published log.
+Chunk: TypeAlias = bytes | list[Row] | list[EntryRow]
 # The outcome if the signature holds: the key, what is signed, the signature.
 _Prepared: TypeAlias = tuple[Outcome, bytes, bytes, bytes]
 SOUND: Final = len(Outline._fields)
@@ -58,6 +58,44 @@ class Failure:
     index: int | None
     leaf: bytes | None
     seen: Outline | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A chunk of `count` entries as it was judged: as a run, where they make one, and one by one, where that is asked for."""
+
+    count: int
+    run: Run | None
+    outcomes: Callable[[], list[Outcome]]
+
+    @classmethod
+    def here(cls, outcomes: list[Outcome], terms: Terms) -> Judged:
+        """A chunk that was judged in this process."""
+        found = told(outcomes, terms)
+        return cls(
+            count=len(outcomes), run=None if isinstance(found, list) else found, outcomes=lambda: outcomes
+        )
+
+    @classmethod
+    def elsewhere(cls, chunk: Chunk, terms: Terms, found: Run | list[Outcome]) -> Judged:
+        """A chunk of which this was told. Should it be wanted one by one after all, it is judged once more."""
+        if isinstance(found, list):
+            return cls(count=len(found), run=None, outcomes=lambda: found)
+        return cls(count=found.size, run=found, outcomes=lambda: judge_chunk(chunk, terms))
+
+
+def judge_chunk(chunk: Chunk, terms: Terms) -> list[Outcome]:
+    """The outcomes of a chunk's entries, here and now."""
+    if isinstance(chunk, bytes):
+        return judge_lines(chunk.split(b"\n")[:-1], terms)
+    if chunk and len(chunk[0]) == 2:
+        return judge_entries(chunk, terms)
+    return judge_rows(cast(list[Row], chunk), terms)
+
+
+def told(outcomes: list[Outcome], terms: Terms) -> Run | list[Outcome]:
+    """The outcomes as shortly as they can be told. A dialogue's entries are chained to others than are shown."""
+    return outcomes if terms.proof else run_of(outcomes) or outcomes
 
 
 def judge_lines(lines: Sequence[bytes], terms: Terms) -> list[Outcome]:

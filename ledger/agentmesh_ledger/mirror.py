@@ -19,7 +19,7 @@ from agentmesh_ledger.continuity import require_continued
 from agentmesh_ledger.crew import Crew
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.findings import Findings, Progress, examine
-from agentmesh_ledger.judge import SOUND, EntryRow, Outcome, Terms
+from agentmesh_ledger.judge import SOUND, EntryRow, Judged, Terms
 from agentmesh_ledger.kept import Kept, read_kept, write_kept
 from agentmesh_ledger.note import parse_note, parse_vkey
 from agentmesh_ledger.policy import Policy, PolicyEvidence, trusted_checkpoint
@@ -130,7 +130,7 @@ class _Run:
         findings = Findings(limit)
         start = self.checks.entries
         with Crew(Terms(checkpoint=self.checks.checkpoint, proof=False), "entries", jobs) as crew:
-            judged = crew.judged(self._chunks(start, findings))
+            judged = crew.judged(self._chunks(start, findings), self._size - start)
             examine(self.checks, self._held(judged, findings, progress), findings)
         if self.checks.entries == self._sound:
             self._keep()  # also where the source failed: what is verified stays so
@@ -154,8 +154,7 @@ class _Run:
             except LedgerError as error:
                 if not error.is_check:
                     raise
-                findings.add(error)
-                bundle.leaves = None
+                bundle.leaves, bundle.fault = None, error
             for index in range(first, start):  # verified before, in a narrower bundle: the same bytes still
                 bundle.hold(index, leaf_hash(entries[index - first]), findings)
             self._bundles.append(bundle)
@@ -171,17 +170,17 @@ class _Run:
             level, number = level + 1, number // WIDTH
 
     def _held(
-        self, judged: Iterable[list[Outcome]], findings: Findings, progress: Progress | None
-    ) -> Iterator[list[Outcome]]:
-        """Gives the outcomes on, and when they have been taken holds their leaf hashes against the tile."""
-        for outcomes in judged:
-            yield outcomes
+        self, judged: Iterable[Judged], findings: Findings, progress: Progress | None
+    ) -> Iterator[Judged]:
+        """Gives on what was judged, and when it has been taken holds the leaf hashes against the tile."""
+        for chunk in judged:
             bundle = self._bundles.popleft()
-            for outcome in outcomes:
-                if len(outcome) == SOUND:  # of one that failed by itself no more need be said
-                    seen = Outline._make(outcome)
-                    bundle.hold(seen.place, seen.leaf_hash, findings)
-            self._sound += len(outcomes) if bundle.is_sound else 0
+            if bundle.fault is not None:  # only now: workers may be behind with the bundles before
+                findings.add(bundle.fault)
+            yield chunk
+            for index, leaf in _leaves(chunk):
+                bundle.hold(index, leaf, findings)
+            self._sound += chunk.count if bundle.is_sound else 0
             if progress is not None:
                 progress(min(self._size, (bundle.number + 1) * WIDTH), self._size)
             if (bundle.number + 1) % KEEP_EVERY == 0 and self.checks.entries == self._sound:
@@ -201,12 +200,21 @@ class _Run:
             )
 
 
+def _leaves(chunk: Judged) -> list[tuple[int, bytes]]:
+    """The index and the leaf hash of each entry that is sound by itself: of one that is not no more need be said."""
+    if chunk.run is not None:
+        return list(enumerate(chunk.run.leaf_hashes(), chunk.run.first))
+    sound = [Outline._make(each) for each in chunk.outcomes() if len(each) == SOUND]
+    return [(seen.place, seen.leaf_hash) for seen in sound]
+
+
 @dataclass(slots=True)
 class _Bundle:
-    """A bundle under way: the leaf hashes of its tile, None where the tile itself is wrong."""
+    """A bundle under way: the leaf hashes of its tile, None where the tile itself is wrong, and then the `fault`."""
 
     number: int
     leaves: list[bytes] | None
+    fault: LedgerError | None = None
     is_sound: bool = True
 
     def hold(self, index: int, leaf: bytes, findings: Findings) -> None:

@@ -21,6 +21,7 @@ _DATABASES: Final = frozenset({"postgresql", "postgresql+psycopg", "postgres"})
 _PASSWORD: Final = re.compile(r"^([^:/?#]+://[^:/?#@]*):.*@", re.DOTALL)
 _SECRET: Final = re.compile(r"(?i)([?&](?:ssl)?password=)[^&#]*")
 _MAGIC: Final = b"SQLite format 3\x00"
+_AT_HAND: Final = 128 * 1024  # bytes read at once: a transcript's lines are looked through in blocks
 _MAX_BYTES: Final = 4 * MAX_NOTE  # a character of UTF-8 has at most four
 
 
@@ -30,7 +31,7 @@ def open_file(path: str | os.PathLike[str]) -> BufferedReader:
     Raises: LedgerError(not_found, unreadable).
     """
     try:
-        return Path(path).open("rb")
+        return BufferedReader(Path(path).open("rb", buffering=0), _AT_HAND)
     except FileNotFoundError as error:
         raise LedgerError("not_found", "there is no such file", path=str(path)) from error
     except OSError as error:
@@ -58,7 +59,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[BufferedReader]:
     """
     try:
         # Not sys.stdin, which may be missing.
-        stream = open(0, "rb", closefd=False) if os.fspath(path) == STANDARD_INPUT else open_file(path)
+        if os.fspath(path) == STANDARD_INPUT:
+            stream: BufferedReader = BufferedReader(open(0, "rb", buffering=0, closefd=False), _AT_HAND)
+        else:
+            stream = open_file(path)
     except OSError as error:
         raise _unreadable(error, path) from error
     with stream:

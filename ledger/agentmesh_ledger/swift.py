@@ -52,6 +52,8 @@ _SHOWN: Final = rb'"([0-9a-f]{64})":(?:("withheld")|\{"data":")'
 _LINE_MIDDLE: Final = re.compile(rb'","index":' + _N + rb',"parts":\{(?:' + _SHOWN + rb")?")
 _SHOWN_NEXT: Final = re.compile(_SHOWN)
 _SHOWN_TAIL: Final = re.compile(rb'","salt":"([A-Za-z0-9+/]{21}[AQgw]==)","type":"(' + _PLAIN + rb'*)"\}')
+# What stands behind the only part of a line without a proof, where content is shown.
+_SHOWN_END: Final = re.compile(_SHOWN_TAIL.pattern + rb"\}\}")
 _PROOF: Final = re.compile(rb'\},"proof":\[((?:"[0-9a-f]{64}")?(?:,"[0-9a-f]{64}")*)\]\}')
 
 # Plain tuples: a named one costs as much to make as a pattern to match.
@@ -79,6 +81,13 @@ def swift_line(line: bytes, *, proof: bool) -> SwiftLine | None:
         entry = strict64(line[10:end])
         shown: tuple[SwiftShown, ...] = ()
         if first is not None:
+            if withheld is None and not proof:  # nearly always one part, and then the line ends
+                end = line.find(b'"', at)
+                last = _SHOWN_END.fullmatch(line, end)
+                if last is not None and index <= MAX_INTEGER:
+                    salt, media = last.groups()
+                    only = (first, a2b_base64(salt), strict64(line[at:end]), media)
+                    return index, entry, (only,), None
             shown, at = _shown(line, at, first, withheld is not None)
     except ValueError:
         return None
@@ -148,7 +157,7 @@ def swift_message(payload: bytes) -> SwiftMessage | None:
     index, seq = int(number), int(seq_)
     if seq > index or index > MAX_INTEGER or (reply_to is not None and int(reply_to) >= index):
         return None
-    if day > b"28" and not is_time(time.decode()):
+    if day > b"28" and not _is_date(time[:10]):
         return None
     author, dialogue = head.groups()
     parts: tuple[SwiftPart, ...] = ()
@@ -223,6 +232,11 @@ def _require_agents(to: bytes) -> None:
         if each[:1] != b'"' or each[-1:] != b'"':
             raise ValueError("to")
         _agent(each[1:-1])
+
+
+@lru_cache(maxsize=64)
+def _is_date(date: bytes) -> bool:
+    return is_time(f"{date.decode()}T00:00:00.000Z")
 
 
 @lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import BinaryIO, Final
 
 from agentmesh_ledger.encoding import decode64, decode_hash, encode64
@@ -164,12 +165,14 @@ class TranscriptReader:
         Raises: LedgerError where the file cannot be read on; what was read before is given out first.
         """
         held: list[bytes] = []
-        room = size
+        room, left = size, lines
         failure: LedgerError | None = None
         ended = False
         while not ended:
             try:
-                data = self._read(MAX_LINE)
+                data, count = self._read_ahead(left, room)
+                if not count:
+                    data, count = self._read(MAX_LINE), 1
                 end = None if data.startswith(_ENTRY) else _end_line(data[:-1])
             except LedgerError as error:
                 error.locate(line=self.line)
@@ -177,16 +180,16 @@ class TranscriptReader:
             else:
                 if end is None:
                     held.append(data)
-                    room -= len(data)
-                    if room > 0 and len(held) < lines:
+                    room, left = room - len(data), left - count
+                    if room > 0 and left > 0:
                         continue
                 else:
                     ended = True
             if held:
                 chunk = b"".join(held)
                 self._digest.update(chunk)
-                self.entries += len(held)
-                held, room = [], size
+                self.entries += lines - left
+                held, room, left = [], size, lines
                 yield chunk
         if failure is not None:
             raise failure
@@ -195,6 +198,24 @@ class TranscriptReader:
         except LedgerError as error:
             error.locate(line=self.line)
             raise
+
+    def _read_ahead(self, lines: int, size: int) -> tuple[bytes, int]:
+        """Lines that the source has at hand and that are surely entries', and how many: at most so many, or so many
+        bytes and the rest of a line. None where it is not known what the source has at hand."""
+        if lines < 2 or not isinstance(self._source, BufferedReader):
+            return b"", 0
+        try:
+            ready = self._source.peek()
+            at = count = 0
+            while count < lines and at < size and ready.startswith(_ENTRY, at):
+                end = ready.find(b"\n", at) + 1
+                if not at < end <= at + MAX_LINE + 1:
+                    break
+                at, count = end, count + 1
+            self.line += count
+            return self._source.read(at), count
+        except OSError:  # the next line by itself will tell
+            return b"", 0
 
     def _read(self, limit: int) -> bytes:
         self.line += 1

@@ -64,6 +64,16 @@ class Edge:
         self._hashes.append(node)
         self._size += 1
 
+    def extend(self, count: int, roots: Sequence[bytes]) -> None:
+        """Adds `count` leaves by the roots that `cover_roots` has for them."""
+        for (level, _), node in zip(cover(self._size, self._size + count), roots, strict=True):
+            size = self._size >> level
+            while size & 1:
+                node = parent(self._hashes.pop(), node)
+                size >>= 1
+            self._hashes.append(node)
+            self._size += 1 << level
+
     def root(self) -> bytes:
         """The root as it stands; SHA-256 of nothing for the empty tree (SPEC L-31)."""
         return fold(self._hashes) if self._hashes else EMPTY_ROOT
@@ -101,13 +111,36 @@ def edge_nodes(size: int) -> list[Node]:
     return _nodes(0, size)
 
 
+def cover(start: int, stop: int) -> list[Node]:
+    """The fewest complete nodes that have these leaves and no other, left to right."""
+    found: list[Node] = []
+    while start < stop:
+        level = (stop - start).bit_length() - 1
+        if start:
+            level = min(level, (start & -start).bit_length() - 1)  # a node begins at a multiple of its size
+        found.append((level, start >> level))
+        start += 1 << level
+    return found
+
+
+def cover_roots(start: int, leaves: Sequence[bytes]) -> list[bytes]:
+    """The hashes of the nodes of `cover` over these leaf hashes, the first of which is leaf `start` of its tree."""
+    return [
+        complete_root(leaves[(number << level) - start : ((number + 1) << level) - start])
+        for level, number in cover(start, start + len(leaves))
+    ]
+
+
 def complete_root(hashes: Sequence[bytes]) -> bytes:
     """The root of a complete subtree from the 2^k hashes of one of its levels, left to right."""
     row = list(hashes)
     if not row or len(row) & (len(row) - 1):
         raise LedgerError("root", f"{len(row)} hashes make no complete subtree")
     while len(row) > 1:
-        row = [parent(row[place], row[place + 1]) for place in range(0, len(row), 2)]
+        row = [
+            hashlib.sha256(b"\x01" + left + right).digest()
+            for left, right in zip(row[::2], row[1::2], strict=True)
+        ]
     return row[0]
 
 

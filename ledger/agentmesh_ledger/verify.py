@@ -143,7 +143,8 @@ class TranscriptAudit:
         findings, reader, checks = Findings(limit), self._reader, self._checks
         terms = Terms(checkpoint=checks.checkpoint, proof=checks.dialogue is not None)
         with Crew(terms, "lines", jobs) as crew:
-            judged = crew.judged(reader.chunks(CHUNK_ENTRIES, CHUNK_BYTES))
+            known = checks.checkpoint.size if checks.dialogue is None else 0
+            judged = crew.judged(reader.chunks(CHUNK_ENTRIES, CHUNK_BYTES), known)
             if examine(checks, judged, findings, line=reader.line + 1, progress=progress):
                 for error in (*reader.endings, *checks.endings()):
                     error.locate(line=reader.line)

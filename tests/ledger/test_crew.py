@@ -55,6 +55,25 @@ def test_workers_come_to_the_same_evidence(long: Path, started: list[subprocess.
     assert told[-1] == (COUNT, COUNT) and 2 <= len(told) <= 4
 
 
+def test_large_chunks_are_not_all_under_way_at_once(long: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = verify_transcript(long, jobs=1)
+    most: list[int] = []
+    workers: set[crew._Worker] = set()
+    real = crew._Worker.send
+
+    def send(worker: crew._Worker, chunk: bytes) -> int:
+        workers.add(worker)
+        size = real(worker, chunk)
+        most.append(sum(len(each._given) for each in workers))
+        return size
+
+    monkeypatch.setattr(crew._Worker, "send", send)
+    assert verify_transcript(long, jobs=3) == alone and max(most) > 4
+    most.clear()
+    monkeypatch.setattr(crew, "_MAX_FLYING", 1)  # as where each line has 22 MB
+    assert verify_transcript(long, jobs=3) == alone and max(most) == 2
+
+
 def test_a_short_transcript_starts_none(forge, started: list[subprocess.Popen[bytes]]) -> None:
     assert verify_transcript(io.BytesIO(forge.begin().transcript()), jobs=4).entries == 2
     assert started == []

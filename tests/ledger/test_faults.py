@@ -59,6 +59,7 @@ TABLE = (
     Fault("erase_parts", "failed", "failed", (False, False), "erase"),
     Fault("stored", "failed", "failed", (False, False)),
     Fault("put_tiles", "failed", "failed", (False, False)),
+    Fault("put_places", "failed", "failed", (False, False)),
     Fault("swap_head", "failed", "failed", (False, False)),
     Fault("commit", "unknown", "unknown", (False, True)),
     Fault("other_than", "failed", "failed", (False, False)),  # the memory beside the key is asked

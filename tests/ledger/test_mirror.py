@@ -189,6 +189,21 @@ def test_workers_judge_a_longer_log_and_the_evidence_is_the_same(talk, publish, 
     assert caught.value.index == 2560
 
 
+def test_the_first_failure_is_the_same_however_many_work(talk, publish, tmp_path: Path) -> None:
+    log = talk(3000)
+    folder = publish(tmp_path / "log", log, 3000)
+    bundle = folder / "tile" / "entries" / "000"
+    bundle.write_bytes(bundle.read_bytes().replace(b'"sig":"', b'"sog":"', 1))
+    tile = folder / "tile" / "0" / "005"
+    tile.write_bytes(tile.read_bytes()[:-1] + b"?")
+    told = []
+    for jobs in (1, 2):
+        with pytest.raises(LedgerError) as caught:
+            check(log, folder, jobs=jobs)
+        told.append([(each.reason, each.index) for each in (caught.value, *caught.value.others)])
+    assert told[0] == told[1] and told[0][0] == ("envelope", 0) and told[0][-1] == ("tile", None)
+
+
 def test_parts_are_counted_as_withheld_and_both_ways_of_judging_agree(forge, publish, tmp_path: Path) -> None:
     log = forge.begin()
     for text in ("17 * 23?", "391", "thanks"):

@@ -260,7 +260,7 @@ def _until(met: Callable[[], bool]) -> None:
         "CREATE VIEW agentmesh.v AS SELECT 1",
         "CREATE RULE r AS ON DELETE TO agentmesh.parts DO INSTEAD NOTHING",
         "ALTER TABLE agentmesh.parts ADD COLUMN more int",
-        "DROP INDEX agentmesh.entries_by_dialogue",
+        "DROP TABLE agentmesh.places",
         "CREATE FUNCTION agentmesh.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
         "CREATE TRIGGER t BEFORE INSERT ON agentmesh.parts FOR EACH ROW EXECUTE FUNCTION agentmesh.f()",
         "UPDATE agentmesh.version SET number = 99",

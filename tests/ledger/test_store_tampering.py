@@ -89,9 +89,11 @@ TAMPERED: list[tuple[tuple[str, ...], str, int | None]] = [
     (("INSERT INTO tiles VALUES (1, 0, 0, zeroblob(8192))",), "store", None),
     (("INSERT INTO tiles VALUES (2, 0, 0, zeroblob(8192))",), "store", None),
     (("INSERT INTO tiles VALUES (1, 'x', 0, 'y')",), "store", None),
+    (("INSERT INTO places VALUES (1, 'd1', 0, 1)",), "store", None),
+    (("INSERT INTO places VALUES (2, 'd1', 0, 1)",), "store", None),
     (("DROP TABLE parts",), "corrupt", None),
     (("ALTER TABLE entries RENAME COLUMN entry TO body",), "corrupt", None),
-    (("PRAGMA user_version = 3",), "corrupt", None),
+    (("PRAGMA user_version = 4",), "corrupt", None),
     (("PRAGMA application_id = 0",), "corrupt", None),
 ]  # fmt: skip
 
@@ -140,6 +142,10 @@ def test_more_rows_of_content_than_a_message_has_parts_are_not_read(file: Path) 
 @pytest.mark.spec("L-93")
 def test_a_row_lost_from_an_index_alone_is_seen(file: Path) -> None:
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.executescript(  # the tables of version 2, whose index can be tampered with by SQLite's own means
+            "DROP TABLE places; PRAGMA user_version = 2;"
+            "CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq)"
+        )
         connection.execute("PRAGMA writable_schema = ON")
         (sql,) = connection.execute(
             "SELECT sql FROM sqlite_master WHERE name = 'entries_by_dialogue'"

@@ -142,6 +142,8 @@ def test_a_checkpoint_that_cannot_be_remembered_stops_the_next_append_but_not_th
 
 # --- versions of the tables
 
+OLD = "DROP TABLE places; CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq);"
+
 
 @pytest.mark.spec("L-08")
 def test_a_store_of_version_1_is_read_as_it_is_and_migrated_by_its_first_writer(
@@ -154,7 +156,7 @@ def test_a_store_of_version_1_is_read_as_it_is_and_migrated_by_its_first_writer(
         tiles = _rows(path, "SELECT level, number, data FROM tiles")
         assert len(tiles) == 3
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript("DROP TABLE tiles; PRAGMA user_version = 1")
+        connection.executescript(f"{OLD} DROP TABLE tiles; PRAGMA user_version = 1")
     assert verify_ledger(path).entries == 601
     with Ledger.open(path, read_only=True) as reader:
         assert verify_transcript(io.BytesIO(exported(reader, "d"))).entries == 601
@@ -173,7 +175,7 @@ def test_a_migration_that_fails_leaves_the_old_version(
     with Ledger.open(path, origin=ORIGIN, keys=keys, create=True) as log:
         log.append([say(keys, "ada")])
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.executescript("DROP TABLE tiles; PRAGMA user_version = 1")
+        connection.executescript(f"{OLD} DROP TABLE tiles; PRAGMA user_version = 1")
 
     def broken(*_: object) -> None:
         raise LedgerError("failed", "pulled")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
@@ -15,6 +16,7 @@ from agentmesh_ledger.judge import Terms, require_columns
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.policy import Policy, PolicyEvidence
 from agentmesh_ledger.record import Opening, Outline, Record
+from agentmesh_ledger.run import Run
 from agentmesh_ledger.store.columns import EntryRow, HeadRow, Totals
 from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import TileChecks
@@ -30,6 +32,8 @@ from agentmesh_ledger.verify import (
     require_pinned,
     witnessed,
 )
+
+_STEP: Final = 4096  # entries whose places are counted at once
 
 
 def verify_ledger(
@@ -120,8 +124,22 @@ class LedgerAudit:
             if not findings.any:  # behind a failure every tile is another one
                 tiles.leaf(seen.leaf_hash)
 
+        def take_run(run: Run) -> bool:
+            if not checks.take_run(run):
+                return False
+            for place, leaf in enumerate(run.leaf_hashes(), run.first):
+                if findings.any:
+                    break
+                try:
+                    tiles.leaf(leaf)
+                except LedgerError as error:
+                    error.locate(index=place)
+                    findings.add(error)
+            return True
+
         with Crew(Terms(checkpoint=signed.checkpoint, proof=False), "rows", jobs) as crew:
-            if examine(checks, crew.judged(walk.chunks()), findings, take=take, progress=progress):
+            judged = crew.judged(walk.chunks(), head.size)
+            if examine(checks, judged, findings, take=take, take_run=take_run, progress=progress):
                 for error in checks.endings():
                     findings.add(error)
                 try:
@@ -229,6 +247,31 @@ def _require_whole(rows: Rows, head: HeadRow, walk: Walk, tiles: TileChecks | No
         tiles.finish()
     known = totals.tiles if tiles is None else tiles.tiles
     _require_nothing_else(totals, entries=walk.entries, parts=walk.parts, tiles=known)
+    if tiles is not None:
+        _require_placed(rows, head, totals)
+
+
+def _require_placed(rows: Rows, head: HeadRow, totals: Totals) -> None:
+    """Holds the places to the entries, which were read: each of a whole block has its own, and there are no more."""
+    placed = rows.placed(head.log)
+    for start in range(0, placed, _STEP):
+        stop = min(start + _STEP, placed)
+        found = rows.count_placed(head.log, start, stop)
+        if found != stop - start:
+            raise LedgerError(
+                "store",
+                "messages do not stand in their places in their dialogues",
+                index=start,
+                expected=f"{stop - start} of the entries {start} to {stop - 1}",
+                found=str(found),
+            )
+    if totals.places != placed or totals.stray_places:
+        raise LedgerError(
+            "store",
+            "there are places of no entry",
+            expected=str(placed),
+            found=str(totals.places + totals.stray_places),
+        )
 
 
 def _require_nothing_else(totals: Totals, *, entries: int, parts: int, tiles: int) -> None:

@@ -61,9 +61,11 @@ class Totals:
     entries: int
     parts: int
     tiles: int
+    places: int
     stray_entries: int
     stray_parts: int
     stray_tiles: int
+    stray_places: int
 
 
 # SQLite columns hold any type whatever their declaration: a tampered row may have a text for a blob.

@@ -241,13 +241,14 @@ _COLUMNS: Final = {
     "checkpoint text not null, edge bytea not null",
     "parts": "log integer not null, idx bigint not null, hash bytea not null, salt bytea not null, data bytea not null",
     "tiles": "log integer not null, level integer not null, number bigint not null, data bytea not null",
+    "places": "log integer not null, dialogue character varying(128) not null, seq bigint not null, idx bigint not null",
     "version": "number integer not null",
 }
 _INDICES: Final = {
-    "entries_by_dialogue": ("entries", "log integer, dialogue character varying(128), seq bigint"),
     "entries_pkey": ("entries", "log integer, idx bigint"),
     "head_origin_key": ("head", "origin character varying(200)"),
     "head_pkey": ("head", "log integer"),
+    "places_pkey": ("places", "log integer, dialogue character varying(128), seq bigint"),
     "parts_pkey": ("parts", "log integer, idx bigint, hash bytea"),
     "tiles_pkey": ("tiles", "log integer, level integer, number bigint"),
     "version_pkey": ("version", "number integer"),

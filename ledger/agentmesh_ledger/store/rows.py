@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, TypeAlias
 
-from sqlalchemy import Connection, Dialect, Executable, bindparam, delete, func, insert, select, text, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Dialect,
+    Executable,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    text,
+    union_all,
+    update,
+)
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from agentmesh_ledger.errors import LedgerError
@@ -23,7 +37,8 @@ from agentmesh_ledger.store.columns import (
     entry_row,
     head_row,
 )
-from agentmesh_ledger.store.schema import VERSION, entries, head, parts, tiles
+from agentmesh_ledger.store.schema import BLOCK, VERSION, entries, head, parts, places, tiles
+from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import HASH_SIZE
 
 CHUNK: Final = 128
@@ -33,6 +48,14 @@ PartValues: TypeAlias = tuple[int, int, bytes, bytes, bytes]
 """A new row of `parts`: log, idx, hash, salt, data."""
 _MAX_HELD: Final = MAX_CONTENT + MAX_PARTS * (SALT_SIZE + HASH_SIZE)
 _MAX_DESCRIBED: Final = 32
+
+_WHOLE: Final = literal_column(str(BLOCK), BigInteger)
+# The entries behind the last whole block have no places yet; there are few.
+_IS_NEW: Final = entries.c.idx >= (
+    select(head.c.size // _WHOLE * _WHOLE).where(head.c.log == bindparam("log")).scalar_subquery()
+)
+_OF_DIALOGUE: Final = (entries.c.log == bindparam("log"), entries.c.dialogue == bindparam("dialogue"))
+_IN_PLACE: Final = (places.c.log == bindparam("log"), places.c.dialogue == bindparam("dialogue"))
 
 
 class Statements:
@@ -55,6 +78,10 @@ class Statements:
         )
         self.add_entries = sql(insert(entries))
         self.add_parts = sql(insert(parts))
+        placed = select(func.max(places.c.seq).label("seq")).where(*_IN_PLACE)
+        newest = select(func.max(entries.c.seq).label("seq")).where(*_OF_DIALOGUE, _IS_NEW)
+        self.last_seq = sql(select(func.max(union_all(placed, newest).subquery().c.seq)))
+        self.last_placed = sql(placed)
         self.stored = sql(
             select(entries.c.entry)
             .where(
@@ -72,6 +99,7 @@ class Rows:
     def __init__(self, connection: Connection, statements: Statements, *, version: int = VERSION) -> None:
         self.connection = connection
         self.has_tiles = version >= 2
+        self.has_places = version >= 3
         self._sql = statements
         self._cursor: DBAPICursor | None = None
 
@@ -166,19 +194,11 @@ class Rows:
 
     def key_entries(self, log: int, start: int = 0) -> Iterator[EntryRow]:
         """The entries that register, rotate and revoke keys, in order, from this seq of their dialogue on."""
-        wanted = select(entries).where(
-            entries.c.log == log, entries.c.dialogue == LOG_DIALOGUE, entries.c.kind.startswith("key.")
-        )
-        while True:
-            found = self.connection.execute(
-                wanted.where(entries.c.seq >= start).order_by(entries.c.seq).limit(CHUNK)
-            ).fetchall()
-            for row in found:
-                each = entry_row(row)
+        while found := self.dialogue_entries(log, LOG_DIALOGUE, start, CHUNK):
+            for each in found:
                 start = each.seq + 1
-                yield each
-            if len(found) < CHUNK:
-                return
+                if each.kind.startswith("key."):
+                    yield each
 
     def entries(self, log: int, start: int, stop: int) -> list[EntryRow]:
         """The entries with start <= index < stop; ask for few at once."""
@@ -186,14 +206,36 @@ class Rows:
         return [entry_row(row) for row in found]
 
     def dialogue_entries(self, log: int, dialogue: str, start: int, limit: int) -> list[EntryRow]:
-        """Up to `limit` entries of a dialogue from seq `start` on."""
-        wanted = (
-            select(entries)
-            .where(entries.c.log == log, entries.c.dialogue == dialogue, entries.c.seq >= start)
-            .order_by(entries.c.seq)
-            .limit(limit)
-        )
-        return [entry_row(row) for row in self.connection.execute(wanted)]
+        """Up to `limit` entries of a dialogue from seq `start` on.
+
+        Raises: LedgerError(sequence) where a place is that of another entry.
+        """
+        known: dict[str, object] = {"log": log, "dialogue": dialogue, "start": start, "limit": limit}
+        found: list[EntryRow] = []
+        if self.has_places:
+            found = [_in_place(row, dialogue) for row in self.connection.execute(_PLACED, known)]
+            known |= {"limit": limit - len(found)}
+        if len(found) < limit:
+            unplaced = _UNPLACED if self.has_places else _INDEXED
+            found += [entry_row(row) for row in self.connection.execute(unplaced, known)]
+        return found
+
+    def placed(self, log: int) -> int:
+        """The entries below this index have their places."""
+        if not self.has_places:
+            return 0
+        size = self.connection.execute(select(head.c.size).where(head.c.log == log)).scalar()
+        return 0 if size is None else as_integer(size) // BLOCK * BLOCK
+
+    def put_places(self, log: int, start: int, stop: int) -> None:
+        """Gives the entries with start <= index < stop their places; whole blocks, each once."""
+        if start < stop:
+            self.connection.execute(_PLACE, {"log": log, "start": start, "stop": stop})
+
+    def count_placed(self, log: int, start: int, stop: int) -> int:
+        """How many of the entries with start <= index < stop stand in the place that their columns say."""
+        known = {"log": log, "start": start, "stop": stop}
+        return as_integer(self.connection.execute(_WELL_PLACED, known).scalar_one())
 
     def leaves(self, log: int, start: int, stop: int) -> Iterator[bytes]:
         """The leaf hash column of the entries with start <= index < stop.
@@ -241,17 +283,37 @@ class Rows:
 
     def last_seq(self, log: int, dialogue: str) -> int:
         """The highest seq of a dialogue; -1 where it has no message."""
-        wanted = select(func.max(entries.c.seq)).where(entries.c.log == log, entries.c.dialogue == dialogue)
-        found = self.connection.execute(wanted).scalar_one()
+        if not self.has_places:
+            wanted = select(func.max(entries.c.seq)).where(*_OF_DIALOGUE)
+            found = self.connection.execute(wanted, {"log": log, "dialogue": dialogue}).scalar()
+        else:
+            cursor = self._driver()
+            cursor.execute(self._sql.last_seq, (log, dialogue, log, dialogue, log))
+            (found,) = cursor.fetchone() or (None,)
         return -1 if found is None else as_integer(found)
+
+    def last_placed(self, log: int, dialogue: str) -> int:
+        """The highest seq of a dialogue among the entries that have places; -1 where there is none."""
+        cursor = self._driver()
+        cursor.execute(self._sql.last_placed, (log, dialogue))
+        (found,) = cursor.fetchone() or (None,)
+        return -1 if found is None else as_integer(found)
+
+    def newest_seqs(self, log: int) -> dict[str, int]:
+        """The highest seq of each dialogue among the entries that have no places yet."""
+        found = self.connection.execute(_NEWEST, {"log": log})
+        return {as_text(row[0]): as_integer(row[1]) for row in found}
 
     def dialogues(self, log: int) -> list[DialogueRow]:
         """Every dialogue, by its first entry."""
+        newest = select(entries.c.dialogue, entries.c.idx).where(entries.c.log == bindparam("log"))
+        older = select(places.c.dialogue, places.c.idx).where(places.c.log == bindparam("log"))
+        every = (union_all(older, newest.where(_IS_NEW)) if self.has_places else newest).subquery()
+        first = func.min(every.c.idx)
         wanted = (
-            select(entries.c.dialogue, func.min(entries.c.idx), func.max(entries.c.idx), func.count())
-            .where(entries.c.log == log)
-            .group_by(entries.c.dialogue)
-            .order_by(func.min(entries.c.idx))
+            select(every.c.dialogue, first, func.max(every.c.idx), func.count())
+            .group_by(every.c.dialogue)
+            .order_by(first)
         )
         return [
             DialogueRow(
@@ -260,7 +322,7 @@ class Rows:
                 last=as_integer(row[2]),
                 messages=as_integer(row[3]),
             )
-            for row in self.connection.execute(wanted)
+            for row in self.connection.execute(wanted, {"log": log})
         ]
 
     def participants(self, log: int) -> dict[str, list[str]]:
@@ -279,20 +341,22 @@ class Rows:
     def totals(self, log: int) -> Totals:
         """How many rows there are, whatever stands in their other columns."""
         counts = []
-        for table in (entries, parts, *((tiles,) if self.has_tiles else ())):
+        for table in (entries, parts, *((tiles,) * self.has_tiles), *((places,) * self.has_places)):
             own = table.c.log == log
             unknown = table.c.log.is_(None) | table.c.log.not_in(select(head.c.log))
             for condition in (own, unknown):
                 wanted = select(func.count()).select_from(table).where(condition)
                 counts.append(as_integer(self.connection.execute(wanted).scalar_one()))
-        counts += [0] * (6 - len(counts))
+        counts += [0] * (8 - len(counts))
         return Totals(
             entries=counts[0],
             parts=counts[2],
             tiles=counts[4],
+            places=counts[6],
             stray_entries=counts[1],
             stray_parts=counts[3],
             stray_tiles=counts[5],
+            stray_places=counts[7],
         )
 
 
@@ -309,6 +373,44 @@ _ENTRIES: Final = (
         entries.c.idx < bindparam("stop"),
     )
     .order_by(entries.c.idx)
+)
+_INDEXED: Final = (
+    select(entries)
+    .where(*_OF_DIALOGUE, entries.c.seq >= bindparam("start"))
+    .order_by(entries.c.seq)
+    .limit(bindparam("limit"))
+)
+_UNPLACED: Final = _INDEXED.where(_IS_NEW)
+_NEWEST: Final = (
+    select(entries.c.dialogue, func.max(entries.c.seq))
+    .where(entries.c.log == bindparam("log"), _IS_NEW)
+    .group_by(entries.c.dialogue)
+)
+_PLACED: Final = (
+    select(entries, places.c.seq.label("place"))
+    .join(places, (entries.c.log == places.c.log) & (entries.c.idx == places.c.idx))
+    .where(*_IN_PLACE, places.c.seq >= bindparam("start"))
+    .order_by(places.c.seq)
+    .limit(bindparam("limit"))
+)
+_PLACE: Final = insert(places).from_select(
+    ["log", "dialogue", "seq", "idx"],
+    select(entries.c.log, entries.c.dialogue, entries.c.seq, entries.c.idx)
+    .where(
+        entries.c.log == bindparam("log"),
+        entries.c.idx >= bindparam("start"),
+        entries.c.idx < bindparam("stop"),
+    )
+    .order_by(entries.c.dialogue, entries.c.seq),
+)
+_WELL_PLACED: Final = select(func.count()).where(
+    entries.c.log == bindparam("log"),
+    entries.c.idx >= bindparam("start"),
+    entries.c.idx < bindparam("stop"),
+    places.c.log == entries.c.log,
+    places.c.dialogue == entries.c.dialogue,
+    places.c.seq == entries.c.seq,
+    places.c.idx == entries.c.idx,
 )
 _TILE: Final = select(tiles.c.data).where(
     tiles.c.log == bindparam("log"),
@@ -336,6 +438,21 @@ _SIZES: Final = (
 _PARTS: Final = select(parts).where(
     parts.c.log == bindparam("log"), parts.c.idx.in_(bindparam("indices", expanding=True))
 )
+
+
+def _in_place(row: Sequence[object], dialogue: str) -> EntryRow:
+    """The entry of a place. One that says another seq could lead a reader back to where it was, for ever."""
+    *columns, seq = row
+    found = entry_row(columns)
+    if (found.dialogue, found.seq) != (dialogue, seq):
+        raise LedgerError(
+            "sequence",
+            f"another entry stands in the place of a message of the dialogue {shown(dialogue)}",
+            index=found.index,
+            expected=f"seq {shown(str(seq))}",
+            found=f"{shown(found.dialogue)} seq {found.seq}",
+        )
+    return found
 
 
 def _add_opening(

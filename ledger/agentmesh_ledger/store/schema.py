@@ -8,7 +8,6 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -18,7 +17,8 @@ from sqlalchemy import (
     Text,
 )
 
-VERSION: Final = 2
+VERSION: Final = 3
+BLOCK: Final = 512  # entries that get their places together
 APPLICATION_ID: Final = 0x416D4C31  # "AmL1", so that `file` and people can tell the database from others
 
 metadata: Final = MetaData()
@@ -48,7 +48,6 @@ entries: Final = Table(
     Column("kind", String(64), nullable=False),
     Column("author", String(64), nullable=False),
     PrimaryKeyConstraint("log", "idx"),
-    Index("entries_by_dialogue", "log", "dialogue", "seq", unique=True),
 )
 
 # Content and salt, deletable: an entry holds only the commitment.
@@ -75,6 +74,19 @@ tiles: Final = Table(
     PrimaryKeyConstraint("log", "level", "number"),
 )
 
+# Where the messages of each dialogue are, for whole blocks of entries: sorted in as a block fills. An index that grows
+# with each entry would touch a page a dialogue in every commit, which was two thirds of what a commit wrote.
+places: Final = Table(
+    "places",
+    metadata,
+    Column("log", Integer, nullable=False),
+    Column("dialogue", String(128), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("idx", BigInteger, nullable=False),
+    PrimaryKeyConstraint("log", "dialogue", "seq"),
+    sqlite_with_rowid=False,
+)
+
 # The same tables as SQLite keeps them: their text is part of the format, whatever release of SQLAlchemy or SQLite
 # comes. Ledgers are made with it, and a file whose tables are described otherwise is refused.
 DEFINITIONS: Final = (
@@ -98,20 +110,30 @@ DEFINITIONS: Final = (
         "salt BLOB NOT NULL, data BLOB NOT NULL, PRIMARY KEY (log, idx, hash) )",
     ),
     (
-        "index",
-        "entries_by_dialogue",
-        "CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq)",
-    ),
-    (
         "table",
         "tiles",
         "CREATE TABLE tiles ( log INTEGER NOT NULL, level INTEGER NOT NULL, number BIGINT NOT NULL, "
         "data BLOB NOT NULL, PRIMARY KEY (log, level, number) )",
     ),
+    (
+        "table",
+        "places",
+        "CREATE TABLE places ( log INTEGER NOT NULL, dialogue VARCHAR(128) NOT NULL, seq BIGINT NOT NULL, "
+        "idx BIGINT NOT NULL, PRIMARY KEY (log, dialogue, seq) ) WITHOUT ROWID",
+    ),
+)
+_OLD_INDEX: Final = (
+    "index",
+    "entries_by_dialogue",
+    "CREATE UNIQUE INDEX entries_by_dialogue ON entries (log, dialogue, seq)",
 )
 
-# What each version has; a later one adds to those before.
-_TABLES: Final = {1: ("head", "entries", "parts"), 2: ("head", "entries", "parts", "tiles")}
+_OLDEST: Final = ("head", "entries", "parts")
+_OBJECTS: Final = {
+    1: (*(each for each in DEFINITIONS if each[1] in _OLDEST), _OLD_INDEX),
+    2: (*(each for each in DEFINITIONS if each[1] in (*_OLDEST, "tiles")), _OLD_INDEX),
+    3: DEFINITIONS,
+}
 
 # What SQLite adds by itself beside an index for each constraint: the tables that ANALYZE fills.
 _STATISTICS: Final = frozenset(
@@ -128,11 +150,11 @@ def foreign_object(described: Sequence[tuple[str, str, str, str]], version: int 
     None where it is a ledger's of this version. A trigger could erase what is written, and a view in place of a
     table never end.
     """
-    tables = _TABLES[version]
-    wanted = {("index", f"sqlite_autoindex_{table}_1", table, "") for table in tables} | {
-        (kind, name, "entries" if kind == "index" else name, sql)
-        for kind, name, sql in DEFINITIONS
-        if kind == "index" or name in tables
+    objects = _OBJECTS[version]
+    wanted = {(kind, name, "entries" if kind == "index" else name, sql) for kind, name, sql in objects} | {
+        ("index", f"sqlite_autoindex_{name}_1", name, "")
+        for kind, name, sql in objects
+        if kind == "table" and not sql.endswith("WITHOUT ROWID")
     }
     seen: set[tuple[str, str, str, str]] = set()
     for kind, name, table, sql in described:
