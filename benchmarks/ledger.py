@@ -223,7 +223,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, object]:
 
     note(append_figure(_made(folder / "append"), rounds, seconds))
     note(latency_figure(_made(folder / "latency"), 100 if args.quick else 500))
-    note(verify_figure(_made(folder / "verify"), 5_000 if args.quick else 50_000, rounds))
+    note(verify_figure(_made(folder / "verify"), 5_000 if args.quick else 200_000, rounds))
     shutil.rmtree(folder / "verify")
     grown = growth_figures(folder, entries, rounds, seconds, transcript=args.transcript, say=say)
     note(*grown.figures)

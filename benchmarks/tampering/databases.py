@@ -57,7 +57,7 @@ def sample() -> tuple[bytes, tuple[str, ...], tuple[bytes, ...]]:
         path = Path(folder) / "ledger.db"
         keys = _keys(Path(folder) / "keys")
         with Ledger.open(path, origin=ORIGIN, keys=keys, create=True, ports=ports) as log:
-            for number in range(12):
+            for number in range(22):  # so many that one block of entries has its places
                 for author, dialogue in ((ADA, "d1"), (BEN, "d1"), (CYD, f"e{number}")):
                     drafts = []
                     for each in range(8):  # so many that one tile of hashes is full
@@ -184,7 +184,7 @@ def _insert(connection: sqlite3.Connection, rng: Random) -> None:
         )
     )
     changes: dict[str, dict[str, Any]] = {
-        "entries": {"idx": rng.choice((-1, 10**6, 291)), "dialogue": "z", "seq": 0},
+        "entries": {"idx": rng.choice((-1, 10**6, 531)), "dialogue": "z", "seq": 0},
         "parts": {rng.choice(("idx", "hash")): rng.choice((-1, 10**6))},
         "tiles": {"number": rng.randrange(1, 5)},
     }
@@ -197,6 +197,23 @@ def _insert(connection: sqlite3.Connection, rng: Random) -> None:
     connection.execute(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})", list(row.values()))
 
 
+def _misplace(connection: sqlite3.Connection, rng: Random) -> None:
+    """A place in a dialogue is changed, deleted or added."""
+    names = _columns(connection, "places")
+    row = list(rng.choice(connection.execute("SELECT * FROM places").fetchall()))
+    key = "WHERE log = ? AND dialogue = ? AND seq = ?"
+    match rng.randrange(4):
+        case 0:
+            connection.execute(f"DELETE FROM places {key}", row[:3])
+        case 1:
+            row[rng.choice((0, 1, 2))] = rng.choice((7, 1000, "other"))
+            connection.execute("INSERT INTO places VALUES (?, ?, ?, ?)", row)
+        case _:
+            at = rng.randrange(4)
+            values = (_other_value(row[at], rng), *row[:3])
+            connection.execute(f"UPDATE places SET {names[at]} = ? {key}", values)
+
+
 def _change_tables(connection: sqlite3.Connection, rng: Random) -> None:
     connection.execute(
         rng.choice(
@@ -205,7 +222,7 @@ def _change_tables(connection: sqlite3.Connection, rng: Random) -> None:
                 "CREATE VIEW v AS SELECT * FROM entries",
                 f"CREATE TABLE more{rng.randrange(100)} (x)",
                 f"CREATE INDEX i{rng.randrange(100)} ON entries (author)",
-                "DROP INDEX entries_by_dialogue",
+                "DROP TABLE places",
                 "DROP TABLE parts",
                 "ALTER TABLE entries ADD COLUMN more TEXT",
                 "ALTER TABLE parts RENAME COLUMN salt TO pepper",
@@ -237,6 +254,7 @@ _ATTACKS: Final[tuple[tuple[str, Alter, int], ...]] = (
     ("rows or their columns exchanged", _sql(_exchange_rows), 3),
     ("column changed", _sql(_change_column), 4),
     ("row added", _sql(_insert), 2),
+    ("place changed", _sql(_misplace), 2),
     ("tables changed", _sql(_change_tables), 1),
     ("rolled back to an earlier commit", _sql(_roll_back), 1),
 )
