@@ -19,7 +19,7 @@ from agentmesh_ledger.standing import Standing
 from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.nodes import load_frontier
 from agentmesh_ledger.store.rows import EntryValues, PartValues, Rows
-from agentmesh_ledger.store.schema import BLOCK
+from agentmesh_ledger.store.schema import whole_blocks
 from agentmesh_ledger.tree import Edge, LeafHash, leaf_hash
 
 _MAX_SEQS: Final = 100_000  # dialogues whose next seq is kept between batches
@@ -76,7 +76,8 @@ def load_tip(rows: Rows, head: HeadRow, before: Tip | None = None) -> Tip:
         message = parse_message(unseal(row.entry).payload)
         standing.enter(message.index, message.author, message.kind, message.facts)
     frontier = load_frontier(rows, head)
-    seqs = _newest(rows, head) | {LOG_DIALOGUE: rows.last_seq(head.log, LOG_DIALOGUE) + 1}
+    seqs = _newest(rows, head)
+    seqs.setdefault(LOG_DIALOGUE, rows.last_placed(head.log, LOG_DIALOGUE) + 1)
     link = last_link(rows, head)
     return Tip(head=head, link=link, edge=head.tree(), frontier=frontier, standing=standing, seqs=seqs)
 
@@ -107,7 +108,7 @@ def append_all(rows: Rows, tip: Tip, key: LogKey, requests: Sequence[Request], p
             rows.erase_parts(head.log, *request.erase)
     _cover(rows, tip, batch.entries)
     rows.put_tiles(head.log, tip.frontier.take())
-    rows.put_places(head.log, head.size // BLOCK * BLOCK, tip.edge.size // BLOCK * BLOCK)
+    rows.put_places(head.log, whole_blocks(head.size), whole_blocks(tip.edge.size))
     note = Checkpoint(origin=head.origin, size=tip.edge.size, root=tip.edge.root()).sign(key)
     edge = b"".join(tip.edge.hashes)
     if not rows.swap_head(head, size=tip.edge.size, checkpoint=note, edge=edge):
@@ -190,7 +191,7 @@ def _require_placed(rows: Rows, head: HeadRow) -> None:
 
     So it is where a process of an older version, which knows no places, had the log open and went on writing.
     """
-    stop = head.size // BLOCK * BLOCK
+    stop = whole_blocks(head.size)
     if stop and not rows.count_placed(head.log, stop - 1, stop):
         raise LedgerError(
             "store",

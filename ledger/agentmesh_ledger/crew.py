@@ -19,7 +19,7 @@ from typing import IO, BinaryIO, Final, Literal, Self, TypeAlias, cast
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.judge import Chunk, Judged, Terms, judge_chunk
 from agentmesh_ledger.run import Outcome, Run
-from agentmesh_ledger.work import read_frame
+from agentmesh_ledger.worker import read_frame
 
 if sys.platform == "linux":
     import fcntl
@@ -28,12 +28,11 @@ CHUNK_ENTRIES: Final = 256
 CHUNK_BYTES: Final = 512 * 1024
 _ALONE: Final = 2000  # entries judged in this process before workers are worth their start
 _AHEAD: Final = 3  # chunks that a worker may have before it: it must not run dry, and memory is bounded
-_MAX_FLYING: Final = (
-    32 * 1024 * 1024
-)  # bytes before all workers together, but for one chunk: one line may have 22 MB
+# Bytes before all workers together, but for one chunk: a line may have 22 MB.
+_MAX_FLYING: Final = 32 * 1024 * 1024
 _PIPE: Final = 1024 * 1024  # bytes, what Linux grants without asking
 _MARK: Final = "AGENTMESH_LEDGER_WORKER"
-_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from agentmesh_ledger.work import work; work()"
+_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from agentmesh_ledger.worker import work; work()"
 
 _Kind: TypeAlias = Literal["lines", "rows", "entries"]
 

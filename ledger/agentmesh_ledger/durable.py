@@ -41,7 +41,7 @@ def replace_file(path: Path, data: bytes, *, draft_suffix: str = SECRET_DRAFT) -
     draft = _write_draft(path.parent, data, draft_suffix)
     try:
         os.replace(draft, path)
-    except BaseException:
+    except BaseException:  # also a signal: a draft of a secret must not stay behind
         draft.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
@@ -133,7 +133,7 @@ def _write_draft(folder: Path, data: bytes, suffix: str) -> Path:
             file.write(data)
             file.flush()
             os.fsync(handle)
-    except BaseException:
+    except BaseException:  # as above; it rises again
         draft.unlink(missing_ok=True)
         raise
     return draft

@@ -24,6 +24,7 @@ from agentmesh_ledger.envelope import seal
 from agentmesh_ledger.identity import agent_id
 from agentmesh_ledger.jcs import canonical
 from agentmesh_ledger.message import Part, parse_message
+from agentmesh_ledger.publish import publish_tiles
 from agentmesh_ledger.record import Opening
 from agentmesh_ledger.transcript import Consistency, Header, TranscriptWriter
 from agentmesh_ledger.tree import Edge, collect, fold_proof, inclusion_nodes, leaf_hash
@@ -332,3 +333,21 @@ def talk() -> Callable[[int], Forge]:
         return made[size]
 
     return long
+
+
+@pytest.fixture
+def publish(leaf_tiles) -> Callable[..., Path]:
+    """Publishes the first entries of a log."""
+
+    def run(folder: Path, log, size: int, note: str | None = None) -> Path:
+        entries = log.entries[:size]
+        publish_tiles(
+            folder,
+            note or log.checkpoint(size).sign(log.key),
+            [log.key.vkey],
+            leaf_tiles([leaf_hash(entry) for entry in entries]),
+            lambda start, stop: entries[start:stop],
+        )
+        return folder
+
+    return run

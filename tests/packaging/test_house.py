@@ -74,3 +74,9 @@ def test_no_file_names_a_package_registry_or_a_path_of_a_machine(root: Path) -> 
         text = path.read_text(errors="replace")
         bad += [f"{name}: {host}" for host in hosts if host in text]
     assert bad == []
+
+
+def test_every_name_that_the_ledger_offers_is_there() -> None:
+    import agentmesh_ledger
+
+    assert all(getattr(agentmesh_ledger, name) is not None for name in agentmesh_ledger.__all__)

@@ -10,7 +10,7 @@ from typing import Final
 from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.crew import Crew
-from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.errors import Check, LedgerError
 from agentmesh_ledger.findings import Findings, Progress, examine
 from agentmesh_ledger.judge import Terms, require_columns
 from agentmesh_ledger.note import VerifierKey, parse_vkey
@@ -22,6 +22,7 @@ from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import TileChecks
 from agentmesh_ledger.store.opening import open_store
 from agentmesh_ledger.store.rows import Rows
+from agentmesh_ledger.store.schema import whole_blocks
 from agentmesh_ledger.store.walk import Walk
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.verify import (
@@ -245,15 +246,15 @@ def _require_whole(rows: Rows, head: HeadRow, walk: Walk, tiles: TileChecks | No
     totals = rows.totals(head.log)
     if tiles is not None:
         tiles.finish()
-    known = totals.tiles if tiles is None else tiles.tiles
-    _require_nothing_else(totals, entries=walk.entries, parts=walk.parts, tiles=known)
+    known, placed = totals.tiles, totals.places
     if tiles is not None:
-        _require_placed(rows, head, totals)
+        known, placed = tiles.tiles, whole_blocks(head.size) if rows.has_places else 0
+        _require_placed(rows, head, placed)
+    _require_nothing_else(totals, entries=walk.entries, parts=walk.parts, tiles=known, places=placed)
 
 
-def _require_placed(rows: Rows, head: HeadRow, totals: Totals) -> None:
-    """Holds the places to the entries, which were read: each of a whole block has its own, and there are no more."""
-    placed = rows.placed(head.log)
+def _require_placed(rows: Rows, head: HeadRow, placed: int) -> None:
+    """Holds the places of the first entries, which were read, to what these say."""
     for start in range(0, placed, _STEP):
         stop = min(start + _STEP, placed)
         found = rows.count_placed(head.log, start, stop)
@@ -265,35 +266,22 @@ def _require_placed(rows: Rows, head: HeadRow, totals: Totals) -> None:
                 expected=f"{stop - start} of the entries {start} to {stop - 1}",
                 found=str(found),
             )
-    if totals.places != placed or totals.stray_places:
-        raise LedgerError(
-            "store",
-            "there are places of no entry",
-            expected=str(placed),
-            found=str(totals.places + totals.stray_places),
-        )
 
 
-def _require_nothing_else(totals: Totals, *, entries: int, parts: int, tiles: int) -> None:
+def _require_nothing_else(totals: Totals, *, entries: int, parts: int, tiles: int, places: int) -> None:
     """Counts instead of a look for what is odd: a row of any kind that was not read above is one too many."""
-    if totals.entries != entries or totals.stray_entries:
-        raise LedgerError(
+    counts: tuple[tuple[Check, str, int, int, int], ...] = (
+        (
             "index",
             "there are entries that no checkpoint covers",
-            expected=str(entries),
-            found=str(totals.entries + totals.stray_entries),
-        )
-    if totals.parts != parts or totals.stray_parts:
-        raise LedgerError(
-            "part",
-            "there is content of no entry",
-            expected=str(parts),
-            found=str(totals.parts + totals.stray_parts),
-        )
-    if totals.tiles != tiles or totals.stray_tiles:
-        raise LedgerError(
-            "store",
-            "there are tiles that no tree of the entries has",
-            expected=str(tiles),
-            found=str(totals.tiles + totals.stray_tiles),
-        )
+            entries,
+            totals.entries,
+            totals.stray_entries,
+        ),
+        ("part", "there is content of no entry", parts, totals.parts, totals.stray_parts),
+        ("store", "there are tiles that no tree of the entries has", tiles, totals.tiles, totals.stray_tiles),
+        ("store", "there are places of no entry", places, totals.places, totals.stray_places),
+    )
+    for check, what, wanted, own, stray in counts:
+        if own != wanted or stray:
+            raise LedgerError(check, what, expected=str(wanted), found=str(own + stray))

@@ -10,7 +10,7 @@ from sqlalchemy.schema import CreateTable
 
 from agentmesh_ledger.frontier import Frontier
 from agentmesh_ledger.store.rows import Rows
-from agentmesh_ledger.store.schema import BLOCK, DEFINITIONS, VERSION, places, tiles
+from agentmesh_ledger.store.schema import DEFINITIONS, VERSION, places, tiles, whole_blocks
 
 
 def migrate(rows: Rows, version: int) -> None:
@@ -35,7 +35,7 @@ def _add_places(rows: Rows) -> None:
     """Version 3 keeps the messages of each dialogue in a table of places, which grows by blocks, and no index."""
     _create(rows, places)
     for head in rows.heads():
-        rows.put_places(head.log, 0, head.size // BLOCK * BLOCK)
+        rows.put_places(head.log, 0, whole_blocks(head.size))
     rows.connection.execute(text("DROP INDEX entries_by_dialogue"))
 
 

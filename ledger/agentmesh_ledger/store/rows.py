@@ -78,10 +78,7 @@ class Statements:
         )
         self.add_entries = sql(insert(entries))
         self.add_parts = sql(insert(parts))
-        placed = select(func.max(places.c.seq).label("seq")).where(*_IN_PLACE)
-        newest = select(func.max(entries.c.seq).label("seq")).where(*_OF_DIALOGUE, _IS_NEW)
-        self.last_seq = sql(select(func.max(union_all(placed, newest).subquery().c.seq)))
-        self.last_placed = sql(placed)
+        self.last_placed = sql(select(func.max(places.c.seq)).where(*_IN_PLACE))
         self.stored = sql(
             select(entries.c.entry)
             .where(
@@ -220,13 +217,6 @@ class Rows:
             found += [entry_row(row) for row in self.connection.execute(unplaced, known)]
         return found
 
-    def placed(self, log: int) -> int:
-        """The entries below this index have their places."""
-        if not self.has_places:
-            return 0
-        size = self.connection.execute(select(head.c.size).where(head.c.log == log)).scalar()
-        return 0 if size is None else as_integer(size) // BLOCK * BLOCK
-
     def put_places(self, log: int, start: int, stop: int) -> None:
         """Gives the entries with start <= index < stop their places; whole blocks, each once."""
         if start < stop:
@@ -283,13 +273,12 @@ class Rows:
 
     def last_seq(self, log: int, dialogue: str) -> int:
         """The highest seq of a dialogue; -1 where it has no message."""
-        if not self.has_places:
-            wanted = select(func.max(entries.c.seq)).where(*_OF_DIALOGUE)
-            found = self.connection.execute(wanted, {"log": log, "dialogue": dialogue}).scalar()
-        else:
-            cursor = self._driver()
-            cursor.execute(self._sql.last_seq, (log, dialogue, log, dialogue, log))
-            (found,) = cursor.fetchone() or (None,)
+        wanted = select(func.max(entries.c.seq)).where(*_OF_DIALOGUE)
+        if self.has_places:
+            wanted = wanted.where(_IS_NEW)
+        found = self.connection.execute(wanted, {"log": log, "dialogue": dialogue}).scalar()
+        if found is None and self.has_places:
+            return self.last_placed(log, dialogue)
         return -1 if found is None else as_integer(found)
 
     def last_placed(self, log: int, dialogue: str) -> int:

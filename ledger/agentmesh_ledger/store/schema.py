@@ -21,6 +21,12 @@ VERSION: Final = 3
 BLOCK: Final = 512  # entries that get their places together
 APPLICATION_ID: Final = 0x416D4C31  # "AmL1", so that `file` and people can tell the database from others
 
+
+def whole_blocks(size: int) -> int:
+    """How many of the first `size` entries stand in whole blocks: these have their places."""
+    return size // BLOCK * BLOCK
+
+
 metadata: Final = MetaData()
 
 # One row a log. The last checkpoint that was signed stands here, apart from the tree: an append replaces it by

@@ -120,7 +120,9 @@ class SqliteStore:
                 yield Rows(connection, self._statements, version=self.version)
                 self._commit(transaction)
                 self._require_log_file()
-            except BaseException:
+            except (
+                BaseException
+            ):  # also a cancellation: the next user must not find this one's transaction open
                 self._drop(connection)
                 raise
 
