@@ -10,7 +10,6 @@ import ctypes
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -22,16 +21,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agentmesh_models.grammar.guard import Vocabulary
+    from agentmesh_models.toolformat.form import Form
+
     Logits = NDArray[np.float32]
 
 _ERROR: Final = 3
 _CONTINUED: Final = 5
-_ABORTED: Final = 2
-_NO_SPACE: Final = 1
-
-
-class Aborted(Exception):
-    """A prefill was given up because its caller asked for that."""
 
 
 class _Log:
@@ -55,7 +51,7 @@ class _Log:
         return text
 
 
-_log: Final = _Log()
+LOG: Final = _Log()
 # llama.cpp calls the log function as long as it lives: it must not be collected.
 _kept: Final[list[object]] = []
 
@@ -79,7 +75,7 @@ def load() -> ModuleType:
         ) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise ModelError("no_backend", f"llama-cpp-python does not start: {error}") from error
-    callback = llama_cpp.llama_log_callback(_log)
+    callback = llama_cpp.llama_log_callback(LOG)
     _kept.append(callback)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
@@ -100,13 +96,13 @@ class Weights:
         """Raises `ModelError` "load_failed" with what llama.cpp said."""
         import llama_cpp as lib
 
-        _log.take()
+        LOG.take()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         handle = lib.llama_model_load_from_file(os.fsencode(path), params)
         if handle is None:
             raise ModelError(
-                "load_failed", f"llama.cpp cannot load it: {_log.take() or 'no reason given'}", path=path
+                "load_failed", f"llama.cpp cannot load it: {LOG.take() or 'no reason given'}", path=path
             )
         self.handle: int = handle
         vocab = lib.llama_model_get_vocab(handle)
@@ -115,8 +111,12 @@ class Weights:
             raise ModelError("unsupported", "not a decoder model that can hold a conversation", path=path)
         self.vocab: int = vocab
         self.n_vocab = lib.llama_vocab_n_tokens(vocab)
+        self.keeps_prefixes = not (lib.llama_model_is_recurrent(handle) or lib.llama_model_is_hybrid(handle))
+        """Whether a sequence can be cut short: a recurrent state is that of all its tokens."""
         self.add_bos = bool(lib.llama_vocab_get_add_bos(vocab))
         self.bos = int(lib.llama_vocab_bos(vocab))
+        self.vocabularies: dict[Form, Vocabulary] = {}
+        """What was made of it for a form; see `grammar.guard`."""
         self._pieces: dict[int, bytes] = {}
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
@@ -137,6 +137,10 @@ class Weights:
         if token not in self._pieces:
             self._pieces[token] = self._piece(token, special=False)
         return self._pieces[token]
+
+    def written(self, token: int) -> bytes:
+        """How a token is written, control tokens too."""
+        return self._piece(token, special=True)
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends a reply."""
@@ -174,117 +178,6 @@ class Weights:
             size = -count
 
 
-class Context:
-    """The working memory of one model: one sequence, evaluated piece by piece."""
-
-    def __init__(self, weights: Weights, *, n_ctx: int, n_batch: int, threads: int) -> None:
-        """Raises `ModelError` "load_failed", for instance for want of memory."""
-        import llama_cpp as lib
-
-        _log.take()
-        params = lib.llama_context_default_params()
-        params.n_ctx = n_ctx
-        params.n_batch = params.n_ubatch = n_batch
-        params.n_seq_max = 1
-        params.n_threads = params.n_threads_batch = threads
-        params.no_perf = True
-        handle = lib.llama_init_from_model(weights.handle, params)
-        if handle is None:
-            raise ModelError(
-                "load_failed", f"no context of {n_ctx} tokens: {_log.take() or 'llama.cpp gives no reason'}"
-            )
-        memory = lib.llama_get_memory(handle)
-        if memory is None:
-            lib.llama_free(handle)
-            raise ModelError("unsupported", "the model keeps no memory between tokens, so it cannot generate")
-        self._handle: int = handle
-        self._memory: int = memory
-        self._weights = weights
-        self._batch = lib.llama_batch_init(n_batch, 0, 1)
-        self.n_batch = n_batch
-        self.n_ctx = int(lib.llama_n_ctx(handle))
-
-    def evaluate(self, tokens: Sequence[int], start: int) -> None:
-        """Evaluate at most `n_batch` tokens at positions from `start`; `logits` then tells of the last one.
-
-        Raises:
-            Aborted: the abort function said so. ModelError: "decode_failed".
-            After either, what the memory holds from `start` on is unknown: `forget` it.
-        """
-        import llama_cpp as lib
-
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for at, token in enumerate(tokens):
-            batch.token[at] = token
-            batch.pos[at] = start + at
-            batch.n_seq_id[at] = 1
-            batch.seq_id[at][0] = 0
-            batch.logits[at] = 0
-        batch.logits[len(tokens) - 1] = 1
-        status = lib.llama_decode(self._handle, batch)
-        if status == _ABORTED:
-            raise Aborted
-        if status == _NO_SPACE:
-            raise ModelError("decode_failed", f"llama.cpp finds no room for {len(tokens)} tokens at {start}")
-        if status != 0:
-            raise ModelError(
-                "decode_failed", f"llama.cpp failed with {status}: {_log.take() or 'no reason given'}"
-            )
-
-    def logits(self) -> Logits:
-        """The scores of all tokens for the next place: a copy of a row of `n_vocab`."""
-        import llama_cpp as lib
-        import numpy as np
-
-        row = lib.llama_get_logits_ith(self._handle, -1)
-        return np.ctypeslib.as_array(row, shape=(self._weights.n_vocab,)).copy()
-
-    def forget(self, start: int) -> bool:
-        """Drop the memory from position `start`; False where the model can only forget all, and did."""
-        import llama_cpp as lib
-
-        if start > 0 and lib.llama_memory_seq_rm(self._memory, 0, start, -1):
-            return True
-        lib.llama_memory_clear(self._memory, False)
-        return start == 0
-
-    def watch(self, abort: Callable[[], bool]) -> Watch:
-        """While in the returned context, evaluation asks `abort` between any two steps of its graph."""
-        return Watch(self._handle, abort)
-
-    def close(self) -> None:
-        """Give the memory back."""
-        import llama_cpp as lib
-
-        lib.llama_batch_free(self._batch)
-        lib.llama_free(self._handle)
-
-
-class Watch:
-    """Installs an abort function for a while.
-
-    Used around prefills only: each question takes the interpreter's lock, which single tokens would feel.
-    """
-
-    def __init__(self, handle: int, abort: Callable[[], bool]) -> None:
-        import llama_cpp as lib
-
-        self._handle = handle
-        self._callback = lib.ggml_abort_callback(lambda _data: abort())
-        self._none = lib.ggml_abort_callback()
-
-    def __enter__(self) -> None:
-        import llama_cpp as lib
-
-        lib.llama_set_abort_callback(self._handle, self._callback, ctypes.c_void_p(0))
-
-    def __exit__(self, *_: object) -> None:
-        import llama_cpp as lib
-
-        lib.llama_set_abort_callback(self._handle, self._none, ctypes.c_void_p(0))
-
-
 class Grammar:
     """A GBNF grammar at work.
 
@@ -296,11 +189,11 @@ class Grammar:
         """Raises `ModelError` "bad_request" when llama.cpp does not take the grammar."""
         import llama_cpp as lib
 
-        _log.take()
+        LOG.take()
         handle = lib.llama_sampler_init_grammar(weights.vocab, text.encode("utf-8", "replace"), b"root")
         if handle is None:
             raise ModelError(
-                "bad_request", f"the tools give no usable grammar: {_log.take() or 'no reason given'}"
+                "bad_request", f"the tools give no usable grammar: {LOG.take() or 'no reason given'}"
             )
         self._handle: int = handle
         self._n_vocab = weights.n_vocab

@@ -13,6 +13,8 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 Role = Literal["system", "user", "assistant", "tool"]
 ToolChoice = Literal["auto", "none", "required"]
 Finish = Literal["stop", "call", "length"]
+Method = Literal["replay", "score"]
+Verdict = Literal["exact", "differs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +46,21 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen. Temperature 0 is greedy, and then nothing else matters."""
+    """How the next token is chosen. Temperature 0 is greedy: then only the penalties matter.
+
+    The penalties look at the last `penalty_window` tokens of prompt and reply (0: at none). `repeat_penalty` divides
+    a positive score and multiplies a negative one, 1 changes nothing; `frequency_penalty` is taken off once for each
+    time that a token occurs there, `presence_penalty` once if it does.
+    """
 
     temperature: float = 0.0
     top_k: int = 40
     top_p: float = 0.95
     min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_window: int = 64
     seed: int = 0
 
 
@@ -57,19 +68,32 @@ class Sampling:
 class Request:
     """One question to a model: the whole conversation, the tools it may call, and how long it may answer.
 
-    `tool_choice` "required" makes the reply a tool call; "none" shows no tools and yields text.
+    `tool_choice` "required" makes the reply a tool call; "none" yields text. `shown` are the tools that the prompt
+    tells of, where they are others than those that may be called: agents that share a model and a transcript are
+    shown the same ones, so that the beginning of their prompts is the same. With `parallel_calls` a reply may hold
+    several calls, where the model's format has them. `deadline` is in seconds from when the request is made.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
+    shown: tuple[ToolSpec, ...] | None = None
     tool_choice: ToolChoice = "auto"
+    parallel_calls: bool = True
     max_tokens: int = 512
+    deadline: float | None = None
     sampling: Sampling = field(default_factory=Sampling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextDelta:
     """A piece of reply text, whole characters only. The text of a tool call is never among the pieces."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningDelta:
+    """A piece of what the model thinks before it answers: no part of the reply's text."""
 
     text: str
 
@@ -89,9 +113,10 @@ class Usage:
 class Profile:
     """What someone with the same model file needs to run this inference again.
 
-    `splits` are the sizes of the pieces in which the prompt's tokens after the reused ones were evaluated:
-    prefill and decode of the same tokens do not agree to the last bit, so how it was split belongs to the
-    record.
+    `splits` are the sizes of the pieces in which the prompt's tokens after the reused ones were evaluated.
+    `invariance` says what they matter (see `agentmesh_models.invariance`): nothing where it is "free", for then
+    scores have the same bits however the prompt was cut and whatever ran beside. `tools` are those that could be
+    called, which with `tool_choice` and `parallel_calls` make the grammar.
     """
 
     model: str
@@ -109,11 +134,16 @@ class Profile:
     n_ubatch: int = 0
     threads: int = 0
     splits: tuple[int, ...] = ()
+    invariance: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    tool_choice: ToolChoice = "auto"
+    parallel_calls: bool = True
+    max_tokens: int = 0
 
     def to_json(self) -> dict[str, JsonValue]:
-        """The profile as plain JSON values; tokens and splits as lists."""
+        """The profile as plain JSON values; tokens, splits and tools as lists."""
         plain = asdict(self)
-        for key in ("prompt_tokens", "output_tokens", "splits"):
+        for key in ("prompt_tokens", "output_tokens", "splits", "tools"):
             plain[key] = list(plain[key])
         return plain
 
@@ -127,6 +157,33 @@ class Reply:
     finish: Finish
     usage: Usage
     profile: Profile
+    reasoning: str = ""
+
+
+Piece = TextDelta | ReasoningDelta | Reply
+"""What an engine yields for a request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescored:
+    """What came out of checking a recorded reply.
+
+    "exact": every token is the one that this model chooses, and the reply ends where it would. Otherwise `first` is the
+    place in the reply of the first that is not, or its length where it was cut short, and `agreeing` how many are. By "replay", what follows the first difference follows from
+    another beginning, so it says little; by "score" each token is judged after the recorded ones before it, and
+    `margins` tells by how much each was behind the model's choice, in units of scores divided by the temperature: 0
+    where it is that choice, small where only rounding differs, large where another model or seed spoke. Where the
+    tools' grammar can no longer be followed (after a token that it does not allow), margins are those of free text.
+    `expected` are the tokens chosen here. Scoring repeats the recorded bits where the profile's `invariance` is "free", a
+    replay also where it is "aligned"; anywhere else expect small margins.
+    """
+
+    verdict: Verdict
+    method: Method
+    agreeing: int
+    first: int | None
+    expected: tuple[int, ...]
+    margins: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,20 +199,28 @@ class ModelInfo:
 
 
 class Engine(Protocol):
-    """Something that answers requests with one model; requests made at the same time wait for one another."""
+    """Something that answers requests with one model; requests made at the same time run side by side where it can."""
 
     @property
     def info(self) -> ModelInfo:
         """What model it is."""
         ...
 
-    def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
+    def generate(self, request: Request) -> AsyncGenerator[Piece, None]:
         """Answer `request`: pieces of text as they come, and last the whole `Reply`.
 
-        Cancelling the task that iterates, or closing the iterator, stops the model within one token.
+        Cancelling the task that iterates, or closing the iterator, stops the model within one step.
 
         Raises:
             ModelError: the request cannot be answered; the engine stays usable, except after `aclose`.
+        """
+        ...
+
+    async def rescore(self, profile: Profile, *, method: Method = "score") -> Rescored:
+        """Check a recorded reply of this model: run it again ("replay"), or score it in one prefill ("score").
+
+        Raises:
+            ModelError: reason "not_checkable"; the reply is another model's, or this one cannot be run again.
         """
         ...
 

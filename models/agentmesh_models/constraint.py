@@ -1,135 +1,212 @@
-"""What the next token may be: free text, silence about tools, or a tool call that cannot go wrong."""
+"""What the next token may be: free text, thought, silence about tools, or tool calls that cannot go wrong."""
 
 from __future__ import annotations
 
-import codecs
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from agentmesh_models.binding import Grammar, Weights
+from agentmesh_models.binding import Weights
 from agentmesh_models.chat import ToolChoice, ToolSpec
 from agentmesh_models.errors import ModelError
-from agentmesh_models.grammar import call_grammar, grammar_digest, silent_grammar
-from agentmesh_models.toolformat import OPENER
+from agentmesh_models.grammar.calls import CallGrammar, call_grammar
+from agentmesh_models.grammar.guard import Guard, vocabulary
+from agentmesh_models.toolformat.form import Form
 
 if TYPE_CHECKING:
     from agentmesh_models.binding import Logits
 
-_OPENER: Final = OPENER.encode()
+Draw = Callable[["Logits"], int]
 _MOST_TRIES: Final = 64
+_WINDOW: Final = 96
+_WHITE: Final = b" \t\r\n"
+_MOST_BLANKS: Final = 2  # tokens of white space between a thought and a call that is required
 
 
 class Constraint:
     """Stands between the model's scores and the token chosen.
 
     "auto": free, until the tokens spell the opener of a call; from the token in which the opener begins, the
-    call's grammar holds. A token may straddle the opener's ends: one that goes on in a way the grammar does
-    not know is taken back before anyone sees it. "required": the grammar holds from the first token. "none",
-    or no tools: the opener cannot be written.
+    calls' grammar holds. A token may straddle the opener's ends: one that goes on in a way the grammar does
+    not know is taken back before anyone sees it. "required": the grammar holds from the first token, or from
+    the end of a thought. "none", or no tools: the opener cannot be written. Thoughts are free; where a call is
+    required, they end while the shortest one still fits.
     """
 
-    def __init__(self, weights: Weights, *, tools: Sequence[ToolSpec], choice: ToolChoice) -> None:
-        """Raises `ModelError` "bad_request" when the tools give no grammar."""
-        self._weights = weights
-        self._tools = tools
-        self._grammar: Grammar | None = None
-        self._decoder = codecs.getincrementaldecoder("utf-8")(
-            "replace" if choice == "none" or not tools else "strict"
-        )
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        tools: Sequence[ToolSpec],
+        choice: ToolChoice,
+        form: Form,
+        parallel: bool = True,
+        thinking: bool = False,
+    ) -> None:
+        """`thinking`: the prompt has opened a thought. Raises `ModelError` "bad_request" for unusable tools."""
+        self._words = vocabulary(weights, form)
+        self._form = form
+        silent = choice == "none" or not tools
+        self._grammar: CallGrammar | None = None if silent else call_grammar(tools, form, parallel=parallel)
+        self._required = choice == "required" and not silent
+        self._guard: Guard | None = None
+        self._thinking = thinking
+        self._thought = thinking
+        self._fresh = True
+        self._blanks = 0
         self._written = b""
         self._starts: list[tuple[int, int]] = []
-        if choice == "none" or not tools:
-            text = silent_grammar()
-            self._grammar = Grammar(weights, text)
+        self._way_out: list[int] = []
+        self._reserve: int | None = None
+        if self._grammar is not None:
+            self.digest = self._grammar.digest
         else:
-            text = call_grammar(tools)
-            grammar = Grammar(weights, text)  # made now, so that a bad schema is told before any token
-            if choice == "required":
-                self._grammar = grammar
-            else:
-                grammar.close()
-        self.digest = grammar_digest(text)
+            self.digest = hashlib.sha256("\n".join(("silent", *form.openers)).encode()).hexdigest()
 
-    def choose(self, logits: Logits, choose: Callable[[Logits], int]) -> int:
-        """The token that `choose` takes among those that may come next; it then counts as written."""
+    def choose(self, logits: Logits, choose: Draw, left: int) -> int:
+        """The token that `choose` takes among those that may come next; it then counts as written.
+
+        `left` is how many tokens the reply may still have, this one included. `choose` may be asked several
+        times; the scores of refused tokens become minus infinity in `logits` itself.
+        """
         token = choose(logits)
-        if self._grammar is None:
-            token = self._wake(logits, token, choose)
-        elif not self._grammar.allows(token) or not self._decodes(token):
-            token = self._among_allowed(self._grammar, logits, choose)
-        if not self._weights.is_end(token):
+        if self._guard is not None:
+            token = self._guard.choose(logits, choose, token, left)
+        elif self._thinking:
+            token = self._think(logits, choose, token, left)
+        elif self._required:
+            token = self._call(logits, choose, token, left)
+        else:
+            token = self._speak(logits, choose, token, left)
+        if not self._words.weights.is_end(token):
             self._accept(token)
         return token
 
+    def piece(self, token: int) -> bytes:
+        """What a token adds to the reply: its bytes, and of control tokens those that are marks of the form."""
+        return self._words.piece(token)
+
     def close(self) -> None:
         """Give back what the grammar holds."""
-        if self._grammar is not None:
-            self._grammar.close()
-            self._grammar = None
+        if self._guard is not None:
+            self._guard.close()
 
     def _accept(self, token: int) -> None:
-        if self._grammar is not None:
-            self._grammar.accept(token)
-            self._decoder.decode(self._weights.piece(token))
-        else:
-            self._starts.append((token, len(self._written)))
-            self._written += self._weights.piece(token)
+        if self._guard is not None:
+            self._guard.accept(token)
+            return
+        data = self.piece(token)
+        self._starts.append((token, len(self._written)))
+        self._written += data
+        opener, closer = (mark.encode() for mark in self._form.thought)
+        if self._thinking:
+            self._way_out = self._way_out[1:]
+            _, closed, rest = self._written.partition(closer)
+            self._thinking = not closed
+            self._begin_anew(rest if closed else self._written[1 - len(closer) :])
+        elif self._begins_thought(self._written):
+            self._thinking = self._thought = True
+            self._begin_anew(self._written.partition(opener)[2])
+        elif len(self._written) > 2 * _WINDOW:
+            self._forget()
 
-    def _wake(self, logits: Logits, token: int, choose: Callable[[Logits], int]) -> int:
-        """`token` unless it completes an opener; then the grammar is woken and has its say about `token`."""
+    def _begin_anew(self, written: bytes) -> None:
+        """Only `written` counts from here on, and as the beginning of the reply."""
+        self._written = written
+        self._starts = []
+
+    def _forget(self) -> None:
+        """Drop what lies too far back to be part of an opener, whole tokens only."""
+        self._fresh = self._fresh and not self._written.strip(_WHITE)
+        keep = len(self._written) - _WINDOW
+        starts = [(token, start) for token, start in self._starts if start >= keep]
+        cut = starts[0][1] if starts else len(self._written)
+        self._starts = [(token, start - cut) for token, start in starts]
+        self._written = self._written[cut:]
+
+    def _begins_thought(self, written: bytes) -> bool:
+        return (
+            not self._thought and self._fresh and written.lstrip().startswith(self._form.thought[0].encode())
+        )
+
+    def _think(self, logits: Logits, draw: Draw, token: int, left: int) -> int:
+        """A token of a thought: any, but one that ends it must not begin a call as well."""
+        closer = self._form.thought[1].encode()
         for _ in range(_MOST_TRIES):
-            after = self._written + self._weights.piece(token)
-            at = after.find(_OPENER, max(0, len(self._written) - len(_OPENER)))
+            _, closed, rest = (self._written + self.piece(token)).partition(closer)
+            if self._required:
+                if not closed and (self._words.weights.is_end(token) or not self._in_time(left - 1)):
+                    return self._leave_thought(token)
+                if not rest.strip():
+                    return token
+            elif self._form.find(rest.decode("latin-1"), fresh=True) < 0:
+                return token
+            logits[token] = float("-inf")
+            token = draw(logits)
+        raise ModelError("decode_failed", "the model ends its thought in no way that a reply can follow")
+
+    def _in_time(self, left: int) -> bool:
+        """Whether with `left` tokens left the thought can be closed and the shortest call be written."""
+        if self._reserve is None:
+            call = self._words.spell(self._grammar.shortest.encode()) if self._grammar is not None else None
+            way_out = self._words.spell(self._form.thought[1].encode())
+            self._reserve = 0 if call is None or way_out is None else len(way_out) + len(call)
+        return self._reserve <= left
+
+    def _leave_thought(self, token: int) -> int:
+        """The next token of the mark that closes a thought; `token` where the vocabulary cannot write it."""
+        if not self._way_out:
+            self._way_out = self._words.spell(self._form.thought[1].encode()) or [token]
+        return self._way_out[0]
+
+    def _call(self, logits: Logits, draw: Draw, token: int, left: int) -> int:
+        """The first token where a call is required: of the call, of a thought, or blank after a thought."""
+        data = self.piece(token)
+        if self._begins_thought(self._written + data) and self._in_time(left - 1):
+            return token
+        blank = bool(data) and not data.strip()
+        if self._thought and blank and self._blanks < _MOST_BLANKS and self._in_time(left - 1):
+            self._blanks += 1
+            return token
+        assert self._grammar is not None, "what is required has a grammar"
+        self._guard = Guard(self._words, self._grammar)
+        return self._guard.choose(logits, draw, token, left)
+
+    def _speak(self, logits: Logits, draw: Draw, token: int, left: int) -> int:
+        """A token of free text: any, unless it would open a call that may not be or cannot go on so."""
+        for _ in range(_MOST_TRIES):
+            after = self._written + self.piece(token)
+            at = self._opened(after)
             if at < 0:
                 return token
-            grammar = self._woken(after, at)
-            if grammar is not None:
-                self._grammar = grammar
-                if grammar.allows(token) and self._decodes(token):
-                    return token
-                return self._among_allowed(grammar, logits, choose)
-            logits[token] = float(
-                "-inf"
-            )  # the opener in a form that no grammar can follow: say something else
-            token = choose(logits)
+            guard = self._woken(after, at)
+            if guard is not None:
+                self._guard = guard
+                return guard.choose(logits, draw, token, left)
+            logits[token] = float("-inf")
+            token = draw(logits)
         raise ModelError("decode_failed", "the model writes nothing but broken openers of tool calls")
 
-    def _woken(self, after: bytes, at: int) -> Grammar | None:
-        """The grammar at the end of what is written; the opener begins at byte `at` of `after`."""
-        begun = [(each, start) for each, start in self._starts if start + len(self._weights.piece(each)) > at]
+    def _opened(self, after: bytes) -> int:
+        """Where an opener begins that `after` now holds whole; -1 for nowhere."""
+        text = after.decode("latin-1")  # openers are ASCII: characters are bytes
+        if self._grammar is None:
+            return next((at for at in map(text.find, self._form.openers) if at >= 0), -1)
+        return self._form.find(text, fresh=self._fresh)
+
+    def _woken(self, after: bytes, at: int) -> Guard | None:
+        """A guard at the end of what is written; the opener begins at byte `at` of `after`."""
+        if self._grammar is None:
+            return None
+        begun = [(each, start) for each, start in self._starts if start + len(self.piece(each)) > at]
         start = begun[0][1] if begun else len(self._written)
         try:
             lead = after[start:at].decode()
         except UnicodeDecodeError:
             return None
-        grammar = Grammar(self._weights, call_grammar(self._tools, lead=lead))
-        self._decoder.reset()
+        guard = Guard(self._words, self._grammar, lead=lead)
         for each, _ in begun:
-            if not grammar.allows(each):
-                grammar.close()
+            if not guard.allows(each):
                 return None
-            grammar.accept(each)
-            self._decoder.decode(self._weights.piece(each))
-        return grammar
-
-    def _among_allowed(self, grammar: Grammar, logits: Logits, choose: Callable[[Logits], int]) -> int:
-        import numpy as np
-
-        masked = grammar.mask(logits)
-        while np.isfinite(masked).any():
-            token = choose(masked)
-            if self._decodes(token):
-                return token
-            masked[token] = float("-inf")
-        raise ModelError("decode_failed", "no token of this model can continue a valid tool call")
-
-    def _decodes(self, token: int) -> bool:
-        """Whether the text stays UTF-8: llama.cpp's grammars let overlong bytes and surrogates through."""
-        before = self._decoder.getstate()
-        try:
-            self._decoder.decode(self._weights.piece(token))
-        except UnicodeDecodeError:
-            return False
-        finally:
-            self._decoder.setstate(before)
-        return True
+            guard.accept(each)
+        return guard

@@ -23,6 +23,16 @@ ModelErrorReason = Literal[
     "decode_failed",
     "script",
     "script_file",
+    "queue_full",
+    "deadline",
+    "no_memory",
+    "catalogue",
+    "offline",
+    "download",
+    "mismatch",
+    "no_space",
+    "endpoint",
+    "not_checkable",
 ]
 
 

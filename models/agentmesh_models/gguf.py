@@ -26,6 +26,7 @@ _BUFFER: Final = 1 << 20
 _STRING: Final = 8
 _ARRAY: Final = 9
 _BOOL: Final = 7
+_WHOLE: Final = frozenset({0, 1, 2, 3, 4, 5, 10, 11})
 
 _SCALARS: Final[Mapping[int, str]] = {
     0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q", 11: "<q", 12: "<d",
@@ -88,8 +89,8 @@ class GgufFile:
         """The number of tokens that the model was made for, where the file says so."""
         return self.number(f"{self.text('general.architecture')}.context_length")
 
-    def texts(self, key: str) -> Iterator[str]:
-        """The elements of a text array, read from the file anew.
+    def texts(self, key: str) -> Iterator[bytes]:
+        """The elements of a text array, read from the file anew, byte for byte.
 
         Raises:
             ModelError: the file changed since it was read.
@@ -101,14 +102,37 @@ class GgufFile:
             cursor = _Cursor(file, self.path)
             cursor.seek(place.offset)
             for _ in range(place.count):
-                yield cursor.text(MAX_STRING_BYTES, f"an element of {key}")
+                yield cursor.bytes(MAX_STRING_BYTES, f"an element of {key}")
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """The whole numbers of an array, such as one of every layer; none where it is no such array, or a huge one.
+
+        Raises:
+            ModelError: the file changed since it was read.
+        """
+        place = self.metadata.get(key)
+        if not isinstance(place, ArrayPlace) or place.kind not in _WHOLE or place.count > MAX_KEYS:
+            return ()
+        with _open(self.path) as file:
+            cursor = _Cursor(file, self.path)
+            cursor.seek(place.offset)
+            return tuple(
+                cursor.whole(_SCALARS[place.kind], f"an element of {key}") for _ in range(place.count)
+            )
 
     def token(self, key: str) -> str:
         """The text of the token whose id stands under `key`; empty where there is none."""
         wanted = self.number(key)
         if wanted is None:
             return ""
-        return next((text for at, text in enumerate(self.texts("tokenizer.ggml.tokens")) if at == wanted), "")
+        return next(
+            (
+                text.decode("utf-8", "replace")
+                for at, text in enumerate(self.texts("tokenizer.ggml.tokens"))
+                if at == wanted
+            ),
+            "",
+        )
 
 
 def read_gguf(path: Path) -> GgufFile:
@@ -177,6 +201,24 @@ class _Cursor:
         self.need(count, what)
         self.at = self._file.seek(count, 1)
 
+    def skip_texts(self, count: int, key: str) -> None:
+        """Walk over that many texts. Vocabularies have hundreds of thousands: whole blocks are looked through."""
+        length = struct.Struct("<Q").unpack_from
+        while count:
+            block = self._file.read(_BUFFER)
+            at = 0
+            while count and len(block) - at >= 8:
+                (size,) = length(block, at)
+                if size > len(block) - at - 8:
+                    break
+                at += 8 + size
+                count -= 1
+            self.at = self._file.seek(self.at + at)
+            if count and at == 0:  # longer than a block, or a lie, or the file's end: looked at closely
+                what = f"an element of {key!r}"
+                self.skip(self.length(MAX_STRING_BYTES, what), f"the array {key!r}")
+                count -= 1
+
     def whole(self, form: str, what: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form), what))[0])
 
@@ -192,7 +234,10 @@ class _Cursor:
         return count
 
     def text(self, limit: int, what: str) -> str:
-        return self.take(self.length(limit, what), what).decode("utf-8", "replace")
+        return self.bytes(limit, what).decode("utf-8", "replace")
+
+    def bytes(self, limit: int, what: str) -> bytes:
+        return self.take(self.length(limit, what), what)
 
 
 def _read(cursor: _Cursor) -> GgufFile:
@@ -280,8 +325,7 @@ def _array(cursor: _Cursor, key: str) -> ArrayPlace:
     place = ArrayPlace(kind=kind, count=count, offset=cursor.at)
     if kind == _STRING:
         cursor.need(8 * count, what)
-        for _ in range(count):
-            cursor.skip(cursor.length(MAX_STRING_BYTES, f"an element of {key!r}"), what)
+        cursor.skip_texts(count, key)
     elif kind in _SCALARS:
         cursor.skip(count * struct.calcsize(_SCALARS[kind]), what)
     else:

@@ -27,8 +27,10 @@ class Inspected:
     info: ModelInfo
 
 
-def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
+def inspect(path: Path, *, name: str, n_ctx: int | None = None, digest: str | None = None) -> Inspected:
     """Check the file and say what it is. `n_ctx` cannot exceed what the model was made for.
+
+    `digest` is the file's, where it is known; without it the file is read for it.
 
     Raises:
         ModelError: as `read_gguf`; "no_template" for a model without a chat template, "bad_request" for an
@@ -72,7 +74,7 @@ def inspect(path: Path, *, name: str, n_ctx: int | None = None) -> Inspected:
     info = ModelInfo(
         name=name,
         path=path,
-        digest=file_digest(path),
+        digest=file_digest(path) if digest is None else digest,
         n_ctx=min(wanted, limit) if limit else wanted,
         tool_format=detect(template),
         template_digest=hashlib.sha256(template.encode("utf-8", "surrogatepass")).hexdigest(),

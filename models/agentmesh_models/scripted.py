@@ -14,10 +14,13 @@ import anyio.lowlevel
 from agentmesh_models.chat import (
     Finish,
     JsonValue,
+    Method,
     ModelInfo,
+    Piece,
     Profile,
     Reply,
     Request,
+    Rescored,
     TextDelta,
     ToolCall,
     Usage,
@@ -26,6 +29,7 @@ from agentmesh_models.errors import ModelError
 
 N_CTX: Final = 8192
 MAX_SCRIPT_BYTES: Final = 4_000_000
+_TURN: Final = "Your turn. You are "
 _KEYS: Final = frozenset({"say", "call", "expect", "agent"})
 
 
@@ -33,7 +37,8 @@ _KEYS: Final = frozenset({"say", "call", "expect", "agent"})
 class Step:
     """One reply of the script: text to say, calls to make, or both, and what must have been asked for it.
 
-    `expect` must occur in the request's last message; `agent` is the name that the system message must give.
+    `expect` must occur in the request's last message; `agent` is who must be asked: the name that the system message
+    begins with (`You are NAME.`), or that a line of the last user message gives the turn to (`Your turn. You are NAME.`).
     """
 
     say: str = ""
@@ -63,7 +68,7 @@ class ScriptedModel:
             template_digest=hashlib.sha256(b"").hexdigest(),
         )
 
-    async def generate(self, request: Request) -> AsyncGenerator[TextDelta | Reply, None]:
+    async def generate(self, request: Request) -> AsyncGenerator[Piece, None]:
         """Yield the next step: its text word by word, then the reply.
 
         Raises:
@@ -83,6 +88,10 @@ class ScriptedModel:
             if piece:
                 yield TextDelta(text=piece)
         yield self._reply(step, request)
+
+    async def rescore(self, profile: Profile, *, method: Method = "score") -> Rescored:
+        """Raises `ModelError` "not_checkable": a script is no model."""
+        raise ModelError("not_checkable", "a scripted reply follows from its script, not from a model")
 
     async def aclose(self) -> None:
         """Check that the script was played to its end.
@@ -124,11 +133,13 @@ class ScriptedModel:
                 expected=step.expect,
                 found=asked,
             )
-        system = next((each.content for each in request.messages if each.role == "system"), "")
-        if step.agent is not None and not system.startswith(f"You are {step.agent}."):
+        if step.agent is not None and not _is_asked(step.agent, request):
+            system = next((each.content for each in request.messages if each.role == "system"), "")
+            user = _last_user(request)
             raise ModelError(
                 "script",
-                f"step {number} is for the agent {step.agent}, the system message is {_short(system)}",
+                f"step {number} is for the agent {step.agent}; the system message is {_short(system)}, "
+                f"the last user message ends with {_short(user[-77:])}",
                 path=self.info.path,
                 expected=step.agent,
                 found=system,
@@ -191,6 +202,19 @@ def load_script(path: Path) -> ScriptedModel:
         raise ModelError("script_file", "expected a JSON list of steps", path=path)
     made = tuple(_step(each, number, path) for number, each in enumerate(steps, 1))
     return ScriptedModel(made, name=f"scripted:{path.name}", path=path)
+
+
+def _is_asked(agent: str, request: Request) -> bool:
+    system = next((each.content for each in request.messages if each.role == "system"), "")
+    if system.startswith(f"You are {agent}."):
+        return True
+    # The first such line gives the turn: task and transcript before it are set in and begin no line, a prompt after it may.
+    turn = next((line for line in _last_user(request).splitlines() if line.startswith(_TURN)), "")
+    return turn.startswith(f"{_TURN}{agent}.")
+
+
+def _last_user(request: Request) -> str:
+    return next((each.content for each in reversed(request.messages) if each.role == "user"), "")
 
 
 def _step(step: object, number: int, path: Path) -> Step:

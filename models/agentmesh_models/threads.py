@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Final
 
 from agentmesh_models.errors import ModelError
@@ -12,7 +13,7 @@ MOST_THREADS: Final = 512
 
 
 def thread_count(asked: int | None = None) -> int:
-    """`asked`, else `AGENTMESH_THREADS`, else the cores that are idle now; at least 1.
+    """`asked`, else `AGENTMESH_THREADS`, else the physical cores that are idle now; at least 1.
 
     More threads than idle cores make llama.cpp slower by a factor of ten and more: its threads wait for one
     another.
@@ -38,8 +39,29 @@ def thread_count(asked: int | None = None) -> int:
     return max(1, available_cores() - round(busy))
 
 
-def available_cores() -> int:
-    """The cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def available_cores(system: Path = Path("/sys")) -> int:
+    """The physical cores that this process may run on, at least 1: its affinity, less what its container is denied.
+
+    Two threads of one core share its arithmetic: a second one adds nothing to a model's speed but waiting.
+    """
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    cores = {_siblings(system, each) for each in allowed}
+    return max(1, min(len(cores), _quota(system)))
+
+
+def _siblings(system: Path, number: int) -> str:
+    """The logical processors that make one core with this one, as Linux lists them; itself where nobody tells."""
+    try:
+        text = (system / f"devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text("ascii")
+    except (OSError, ValueError):
+        return str(number)
+    return text.strip() or str(number)
+
+
+def _quota(system: Path) -> int:
+    """The cores' worth of time that the control group (version 2) may use, rounded down."""
+    try:
+        most, period = (system / "fs/cgroup/cpu.max").read_text("ascii").split()
+        return max(1, int(most) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no such group, or "max": no limit
+        return MOST_THREADS

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from agentmesh_models.grammar.expression import Chars, Node, Ref, Repeat, Rules, Seq, Text
 
 CHATML = (
     "{%- if tools %}{{- '<|im_start|>system\\n# Tools\\n<tools>\\n' }}"
@@ -37,6 +40,7 @@ def gguf_bytes(
     template: str | None = CHATML,
     data: bytes = bytes(128),
     layers: int | None = None,
+    tokens: Sequence[bytes] = (b"a", b"<s>", b"</s>"),
 ) -> bytes:
     """A whole GGUF file, byte by byte: five kinds of metadata and two small tensors."""
     pairs = [
@@ -44,7 +48,9 @@ def gguf_bytes(
         text("llama.context_length") + struct.pack("<II", 4, 512),
         text("some.flag") + struct.pack("<IB", 7, 1),
         text("some.float") + struct.pack("<If", 6, 0.5),
-        text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, 3) + text("a") + text("<s>") + text("</s>"),
+        text("tokenizer.ggml.tokens")
+        + struct.pack("<IIQ", 9, 8, len(tokens))
+        + b"".join(struct.pack("<Q", len(each)) + each for each in tokens),
         text("tokenizer.ggml.scores") + struct.pack("<IIQ3f", 9, 6, 3, 0.0, 1.0, 2.0),
         text("tokenizer.ggml.bos_token_id") + struct.pack("<II", 4, 1),
     ]
@@ -74,29 +80,75 @@ def make_gguf(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+MARKS = (
+    '<tool_call>\n{"name": "',
+    "<tool_call>",
+    "call>{",
+    "x<tool",
+    "\n<tool_",
+    '"}}\n</tool_call>',
+    '": "',
+    '", "',
+)
+"""Tokens that straddle the marks of calls."""
+
+
 @pytest.fixture(scope="session")
-def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_model(make_random_model: Callable[..., Path]) -> Path:
     """Random weights: at temperature 1 it writes noise, and its tokens straddle every mark there is."""
-    gguf = pytest.importorskip("gguf", reason="gguf writes the random-weight model")
-    np = pytest.importorskip("numpy", reason="numpy makes the random weights")
-    path = tmp_path_factory.mktemp("random") / "random.gguf"
-    byte_chars = _byte_alphabet()
-    marks = [
-        '<tool_call>\n{"name": "',
-        "<tool_call>",
-        "call>{",
-        "x<tool",
-        "\n<tool_",
-        '"}}\n</tool_call>',
-        '": "',
-        '", "',
-    ]
-    tokens = [*byte_chars, *marks, "ou", "<|im_start|>", "<|im_end|>"]
-    types = [1] * 256 + [4] * len(marks) + [1, 3, 3]
+    return make_random_model("random", CHATML)
+
+
+@pytest.fixture(scope="session")
+def make_random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a model of random weights with a chat template, further control tokens and a context length."""
+    pytest.importorskip("gguf", reason="gguf writes the random-weight model")
+    pytest.importorskip("numpy", reason="numpy makes the random weights")
+
+    def make(
+        name: str,
+        template: str,
+        control: tuple[str, ...] = (),
+        n_ctx: int = 1024,
+        kind: str = "F32",
+    ) -> Path:
+        path = tmp_path_factory.mktemp("random") / f"{name}.gguf"
+        _write_random_model(path, template, control, n_ctx, kind)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def blocks_model(make_random_model: Callable[..., Path]) -> Path:
+    """Random weights in blocks of 32, as Q4_0 has them: what is evaluated together changes no bits."""
+    return make_random_model("blocks", CHATML, n_ctx=2048, kind="Q4_0")
+
+
+@pytest.fixture(scope="session")
+def small_blocks_model(make_random_model: Callable[..., Path]) -> Path:
+    """The same with a context of 256 tokens."""
+    return make_random_model("small", CHATML, n_ctx=256, kind="Q4_0")
+
+
+@pytest.fixture(scope="session")
+def company_model(make_random_model: Callable[..., Path]) -> Path:
+    """Random weights of 32 bits: their sums depend on what is evaluated together."""
+    return make_random_model("company", CHATML, n_ctx=2048)
+
+
+def _write_random_model(path: Path, template: str, control: tuple[str, ...], n_ctx: int, kind: str) -> None:
+    import gguf
+    import numpy as np
+
+    ends = ["<|im_start|>", "<|im_end|>"]
+    marks = [mark for mark in MARKS if mark not in control]  # llama.cpp aborts where a token stands twice
+    tokens = [*_byte_alphabet(), *marks, *control, "ou", *ends]
+    types = [1] * 256 + [4] * len(marks) + [3] * len(control) + [1, 3, 3]
     wide, layers, heads, inner, vocab = 64, 2, 2, 128, len(tokens)
     out = gguf.GGUFWriter(str(path), "llama")
     out.add_name("random")
-    out.add_context_length(1024)
+    out.add_context_length(n_ctx)
     out.add_embedding_length(wide)
     out.add_block_count(layers)
     out.add_feed_forward_length(inner)
@@ -113,28 +165,32 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out.add_bos_token_id(vocab - 2)
     out.add_eos_token_id(vocab - 1)
     out.add_add_bos_token(False)
-    out.add_chat_template(CHATML)
+    out.add_chat_template(template)
     rng = np.random.default_rng(7)
 
-    def noise(*shape: int) -> Any:
-        return rng.normal(0, 0.5, shape).astype(np.float32)
+    def noise(name: str, *shape: int) -> None:
+        values = rng.normal(0, 0.5, shape).astype(np.float32)
+        if kind == "F32":
+            out.add_tensor(name, values)
+        else:
+            coded = gguf.GGMLQuantizationType[kind]
+            out.add_tensor(name, gguf.quants.quantize(values, coded), raw_dtype=coded)
 
-    out.add_tensor("token_embd.weight", noise(vocab, wide))
+    noise("token_embd.weight", vocab, wide)
     out.add_tensor("output_norm.weight", np.full(wide, 0.15, dtype=np.float32))
     for layer in range(layers):
         name = f"blk.{layer}."
         for norm in ("attn_norm", "ffn_norm"):
             out.add_tensor(f"{name}{norm}.weight", np.ones(wide, dtype=np.float32))
         for part in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            out.add_tensor(f"{name}{part}.weight", noise(wide, wide))
-        out.add_tensor(f"{name}ffn_gate.weight", noise(inner, wide))
-        out.add_tensor(f"{name}ffn_up.weight", noise(inner, wide))
-        out.add_tensor(f"{name}ffn_down.weight", noise(wide, inner))
+            noise(f"{name}{part}.weight", wide, wide)
+        noise(f"{name}ffn_gate.weight", inner, wide)
+        noise(f"{name}ffn_up.weight", inner, wide)
+        noise(f"{name}ffn_down.weight", wide, inner)
     out.write_header_to_file()
     out.write_kv_data_to_file()
     out.write_tensors_to_file()
     out.close()
-    return path
 
 
 def _byte_alphabet() -> list[str]:
@@ -142,6 +198,35 @@ def _byte_alphabet() -> list[str]:
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spare = iter(range(256, 512))
     return [chr(byte) if byte in plain else chr(next(spare)) for byte in range(256)]
+
+
+@pytest.fixture(scope="session")
+def derive() -> Callable[[Rules, Node, random.Random], str]:
+    """Makes a random text of a grammar: what a model without any sense might write."""
+    return _derive
+
+
+def _derive(rules: Rules, node: Node, rng: random.Random, depth: int = 0) -> str:
+    if isinstance(node, Text):
+        return node.text
+    if isinstance(node, Chars):
+        low, high = rng.choice(node.ranges)
+        return chr(rng.randint(low, min(high, low + 90)) if rng.random() < 0.9 else rng.randint(low, high))
+    if isinstance(node, Ref):
+        return _derive(rules, rules.named[node.name], rng, depth + 1)
+    if isinstance(node, Seq):
+        return "".join(_derive(rules, each, rng, depth + 1) for each in node.parts)
+    if isinstance(node, Repeat):
+        possible = rules.shortest(node.item) is not None
+        most = node.low + 3 if node.high is None else node.high
+        edge = (
+            rng.choice([node.low, most, rng.randint(node.low, most)]) if depth < 40 and possible else node.low
+        )
+        return "".join(_derive(rules, node.item, rng, depth + 1) for _ in range(edge))
+    options = [each for each in node.options if rules.shortest(each) is not None]
+    if depth > 60:
+        return min((rules.shortest(each) or "" for each in options), key=len)
+    return _derive(rules, rng.choice(options), rng, depth + 1)
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def test_noise_that_must_call_makes_valid_calls(noise: Engine, conforms: Conform
             ]
         )
 
-    assert anyio.run(main) >= 4  # strings have no end that noise must find: some calls meet the token limit
+    assert anyio.run(main) >= 8
 
 
 @pytest.mark.parametrize("name", ["product", "numbers", "optional", "nested"])
@@ -251,11 +251,11 @@ def test_llama_cpp_takes_the_grammar_of_any_schema_or_says_why_not(
         "required": list(properties),
         "$defs": {"a": a, "b": b},
     }
-    text = call_grammar([ToolSpec(name="tool", parameters=schema)])
     try:
-        grammar = binding.Grammar(weights, text)
+        text = call_grammar([ToolSpec(name="tool", parameters=schema)]).text(exact=False)
     except ModelError as error:
         assert error.reason == "bad_request" and "$ref" in json.dumps(schema)  # only circles can be refused
         return
+    grammar = binding.Grammar(weights, text)
     assert not grammar.allows(weights.tokenize("x", special=False)[0])
     grammar.close()

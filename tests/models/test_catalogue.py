@@ -12,6 +12,12 @@ import pytest
 from agentmesh_models import ModelError, list_models, open_model
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test sees the models of whoever runs it."""
+    monkeypatch.setenv("AGENTMESH_MODELS", str(tmp_path / "stored"))
+
+
 def test_the_models_that_come_along_are_listed() -> None:
     nano, scripted = list_models()
     assert (nano.name, nano.tool_format) == ("nano", "hermes")
@@ -24,16 +30,20 @@ def test_the_models_that_come_along_are_listed() -> None:
     ("spec", "message"),
     [
         ("nanoo", "did you mean 'nano'"),
-        ("models/llamma.gguf", "no such model; use 'nano' or the path"),
-        ("hf:owner/repo/file.gguf", "arrives with a later version"),
-        ("qwen.ggu", "did you mean 'qwen.gguf'"),
+        ("models/llamma.gguf", "models/llamma.gguf: no such model; use nano, the path of a .gguf file"),
+        ("llamma", "^no model 'llamma'; use nano, a name from `agentmesh models list --all`"),
+        ("scriptd", "did you mean 'scripted:steps.json'"),
+        ("my", "^no model 'my'; did you mean 'my.gguf'"),
+        ("hf:owner/repo/file.gguf", "agentmesh models pull hf:owner/repo/file.gguf"),
+        ("qwen3-06b", "did you mean 'qwen3-0.6b'"),
+        ("my.ggu", "did you mean 'my.gguf'"),
     ],
 )
 def test_an_unknown_model_gets_a_suggestion(tmp_path: Path, spec: str, message: str) -> None:
-    (tmp_path / "qwen.gguf").write_bytes(b"")
+    (tmp_path / "my.gguf").write_bytes(b"")
     with pytest.raises(ModelError, match=message) as caught:
         open_model(spec, base=tmp_path)
-    assert caught.value.reason == ("unsupported" if spec.startswith("hf:") else "not_found")
+    assert caught.value.reason == "not_found"
 
 
 def test_a_folder_is_no_model(tmp_path: Path) -> None:
@@ -82,7 +92,7 @@ def run(code: str) -> str:
 
 
 def test_importing_the_package_brings_in_neither_llama_cpp_nor_jinja2() -> None:
-    heavy = "('llama_cpp', 'jinja2', 'numpy', 'anyio')"
+    heavy = "('llama_cpp', 'jinja2', 'numpy', 'anyio', 'huggingface_hub', 'urllib.request', 'ssl')"
     code = "import sys, agentmesh_models; agentmesh_models.list_models(); "
     code += f"print([m for m in {heavy} if m in sys.modules])"
     assert run(code) == "[]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -145,7 +145,8 @@ def test_the_profile_holds_what_a_re_execution_needs(nano: Engine) -> None:
     assert plain["model_digest"] == nano.info.digest and plain["template_digest"] == nano.info.template_digest
     assert plain["library"].startswith("llama-cpp-python 0.")
     assert plain["n_ctx"] == nano.info.n_ctx and plain["threads"] == 1 and plain["n_batch"] > 0
-    assert plain["sampling"] == {"temperature": 0.0, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "seed": 0}
+    assert plain["sampling"] == asdict(Sampling())
+    assert plain["invariance"] == "free" and plain["tools"][0]["name"] == "evaluate"
     assert len(plain["grammar_digest"]) == 64 and plain["finish"] == "call"
 
 
@@ -324,6 +325,14 @@ def test_a_file_that_llama_cpp_refuses_is_told_with_its_reason(make_gguf: Callab
         open_model(str(make_gguf()), threads=1)
     assert caught.value.reason == "load_failed"
     assert "no reason given" not in str(caught.value)
+
+
+def test_a_vocabulary_that_holds_a_token_twice_is_told_and_the_process_lives(
+    make_gguf: Callable[..., Path],
+) -> None:
+    with pytest.raises(ModelError, match="holds the token 'a' twice") as caught:
+        open_model(str(make_gguf(tokens=(b"a", b"", b"", b"<s>", b"a"))), threads=1)
+    assert caught.value.reason == "malformed"
 
 
 def test_the_library_writes_nothing_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

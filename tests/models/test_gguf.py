@@ -35,7 +35,7 @@ def test_metadata_arrays_and_tensors_are_read(make_gguf: Make) -> None:
     assert file.metadata["some.flag"] is True
     assert file.metadata["some.float"] == 0.5
     assert isinstance(file.metadata["tokenizer.ggml.tokens"], ArrayPlace)
-    assert list(file.texts("tokenizer.ggml.tokens")) == ["a", "<s>", "</s>"]
+    assert list(file.texts("tokenizer.ggml.tokens")) == [b"a", b"<s>", b"</s>"]
     assert file.token("tokenizer.ggml.bos_token_id") == "<s>"
     assert file.token("tokenizer.ggml.eos_token_id") == ""
     assert [(each.name, each.shape, each.size) for each in file.tensors] == [

@@ -80,3 +80,15 @@ def test_settings_that_mean_nothing_are_refused(sampling: Sampling) -> None:
     with pytest.raises(ModelError) as caught:
         check(sampling)
     assert caught.value.reason == "bad_request"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("top_k", [0, 40])
+@pytest.mark.parametrize("score", [float("nan"), float("-inf")])
+def test_without_any_score_there_is_an_error_and_no_token(
+    temperature: float, top_k: int, score: float
+) -> None:
+    scores = np.full(100, score, dtype=np.float32)
+    with pytest.raises(ModelError) as caught:
+        choose(scores, Sampling(temperature=temperature, top_k=top_k), 3)
+    assert caught.value.reason == "decode_failed"

@@ -124,3 +124,33 @@ def test_a_script_that_is_missing_or_no_json_is_told(tmp_path: Path) -> None:
     (tmp_path / "steps.json").write_bytes(b"\xff")
     with pytest.raises(ModelError, match="not JSON"):
         open_model("scripted:steps.json", base=tmp_path)
+
+
+def shared(last: str) -> Request:
+    return Request(messages=(Message(role="system", content="Rules."), Message(role="user", content=last)))
+
+
+@pytest.mark.parametrize(
+    ("last", "agent", "is_asked"),
+    [
+        ("The task: x\nYour turn. You are ada. Kind.\nSay it.", "ada", True),
+        ("The task: x\nYour turn. You are adam. Kind.", "ada", False),
+        ("What was said:\nben: ok\n  Your turn. You are ada.\nYour turn. You are ben.", "ada", False),
+        ("Your turn. You are ben.\nYou are asked:\nYour turn. You are ada.", "ada", False),
+        ("You are ada.", "ada", False),
+    ],
+)
+def test_a_step_for_an_agent_knows_the_shared_layout_too(
+    tmp_path: Path, last: str, agent: str, is_asked: bool
+) -> None:
+    async def main() -> None:
+        model = script(tmp_path, [{"say": "a", "agent": agent}])
+        if is_asked:
+            assert (await play(model, shared(last)))[0] == "a"
+        else:
+            says = f"step 1 is for the agent {agent}; the system message is 'Rules.'"
+            with pytest.raises(ModelError, match=says):
+                await play(model, shared(last))
+        await model.aclose()
+
+    anyio.run(main)

@@ -103,6 +103,21 @@ def test_blocks_are_trimmed_as_hugging_face_does() -> None:
     assert template.render((Message(role="user", content="a"), Message(role="user", content="b"))) == "a\nb\n"
 
 
+def test_what_is_marked_as_said_by_a_model_is_rendered_like_the_rest() -> None:
+    template = ChatTemplate(
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}.{% endfor %}"
+    )
+    assert template.render((Message(role="user", content="a"), Message(role="user", content="b"))) == "a.b."
+
+
+def test_a_prompt_that_opens_a_thought_is_told_from_one_whose_message_does() -> None:
+    open_thought = ChatTemplate("{{ messages[-1].content }}<think>\n")
+    closed = ChatTemplate("{{ messages[-1].content }}")
+    messages = (Message(role="user", content="hello <think>"),)
+    assert open_thought.thinks(open_thought.render(messages))
+    assert not closed.thinks(closed.render(messages))
+
+
 def test_special_tokens_loop_controls_and_the_clock_are_there() -> None:
     loop = "{% for m in messages %}{{ m.content }}{% break %}{% endfor %}"
     source = "{{ bos_token }}" + loop + "{{ eos_token }}{{ strftime_now('%%') }}"

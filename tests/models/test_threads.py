@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +42,26 @@ def test_more_threads_than_llama_cpp_survives_are_refused() -> None:
     assert thread_count(512) == 512
     with pytest.raises(ModelError, match="1 to 512"):
         thread_count(513)
+
+
+def test_two_threads_of_one_core_count_once_and_a_container_s_share_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3, 4, 5}, raising=False)
+    for number in range(6):
+        folder = tmp_path / f"devices/system/cpu/cpu{number}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{number % 3},{number % 3 + 3}\n")
+    assert available_cores(tmp_path) == 3
+    group = tmp_path / "fs/cgroup"
+    group.mkdir(parents=True)
+    for quota, cores in (
+        ("max 100000", 3),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("what", 3),
+        ("1 0", 3),
+    ):
+        (group / "cpu.max").write_text(quota)
+        assert available_cores(tmp_path) == cores
+    assert available_cores(tmp_path / "nowhere") == 6

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh_models import ToolCall, ToolSpec, normalise_schema
-from agentmesh_models.toolformat import call_text, detect, is_complete, split_calls, tools_text
+from agentmesh_models.speech import Speech
+from agentmesh_models.toolformat import HERMES, call_text, detect, split_calls, tool_json, tools_text
 
 NOW = ToolSpec(
     name="now",
@@ -65,6 +66,24 @@ def test_normalising_keeps_definitions_and_what_lies_deeper() -> None:
     }
 
 
+def test_what_binds_the_arguments_together_is_kept() -> None:
+    schema = {
+        "properties": {"a": {"type": "null"}, "b": {"type": "null"}},
+        "anyOf": [{"required": ["a"], "title": "A"}, {"required": ["b"]}],
+        "dependentRequired": {"a": ["b"]},
+        "additionalProperties": False,
+    }
+    once = normalise_schema(schema)  # type: ignore[arg-type]
+    assert once == {
+        "type": "object",
+        "properties": {"a": {"type": "null"}, "b": {"type": "null"}},
+        "required": [],
+        "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+        "dependentRequired": {"a": ["b"]},
+    }
+    assert normalise_schema(once) == once
+
+
 def test_normalising_twice_changes_nothing_more() -> None:
     once = normalise_schema(
         {"properties": {"title": {"type": "string", "title": "Title"}}, "required": ["title"]}
@@ -103,7 +122,12 @@ def test_marks_inside_an_argument_are_text_and_end_nothing() -> None:
     call = ToolCall(name="say", arguments={"text": "a<tool_call>b</tool_call>"})
     written = call_text(call)
     assert split_calls(written) == ("", (call,))
-    complete = [end for end in range(len(written) + 1) if is_complete(written[:end])]
+    speech = Speech(form=HERMES, watch=True, parallel=False)
+    complete = []
+    for at, char in enumerate(written, 1):
+        speech.add(char.encode())
+        if speech.complete:
+            complete.append(at)
     assert complete == [len(written)]
 
 
@@ -155,7 +179,7 @@ def test_the_format_is_told_from_the_template() -> None:
 
 
 def test_tools_in_words_hold_each_tool_as_one_line_of_json() -> None:
-    lines = tools_text([NOW, NOW]).splitlines()
+    lines = tools_text([tool_json(NOW), tool_json(NOW)]).splitlines()
     assert [json.loads(line)["function"]["name"] for line in lines if line.startswith('{"type"')] == [
         "now",
         "now",
