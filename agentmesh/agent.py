@@ -6,77 +6,73 @@ the call, then (once the server has answered) the result, then the reply.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
 
+from agentmesh.calls import make_calls
 from agentmesh.errors import RunError
-from agentmesh.events import (
-    Draft,
-    Listener,
-    MessageAdded,
-    Notice,
-    ToolCallAdded,
-    ToolResultAdded,
-    TurnStarted,
-)
-from agentmesh.limits import Budget, LimitReached
-from agentmesh.mesh import AgentSpec
+from agentmesh.events import MessageAdded, Notice, TurnStarted
+from agentmesh.floor import Agent, Asked, Floor, Turn
+from agentmesh.inference import Inferred, infer
+from agentmesh.overflow import Lack, make_room
 from agentmesh.prompt import Said
-from agentmesh.recorder import Origin, Recorder
-from agentmesh.toolbox import Toolbox, ToolResult
+from agentmesh.toolbox import ToolResult
 from agentmesh.verdict import Verdict, judge, verdict_text
-from agentmesh_ledger import JsonValue, Receipt
-from agentmesh_models import Engine, Message, ModelError, Reply, Request, Sampling, TextDelta, ToolCall
-
-PEERS = "peers"
-"""The name under which an agent's peers are mounted in its toolbox, as one MCP server in memory."""
+from agentmesh_ledger import JsonValue
+from agentmesh_models import ModelError, Reply, Usage
+from agentmesh_models.chat import ToolChoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
-    """An agent ready to take turns: its part of the mesh file, its model, its tools."""
+async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
+    """Let `agent` think, call tools and answer; returns what it said.
 
-    name: str
-    spec: AgentSpec
-    engine: Engine
-    toolbox: Toolbox
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What an agent is asked: the conversation so far, whom it answers, and which message it replies to."""
-
-    messages: tuple[Message, ...]
-    to: tuple[str, ...]
-    reply_to: int
-    reply_hash: bytes
-    task: str
-    claims: tuple[Said, ...] = ()
-
-
-@dataclass(slots=True)
-class Floor:
-    """What a turn needs of its dialogue: the record, the budget, whoever watches, and the calls now open.
-
-    `open_calls` maps the agent that is waiting for a peer to the ledger place of its call, so that the peer's
-    answer can say which message it replies to.
+    Raises:
+        LimitReached: a budget of the dialogue is spent, or the prompt does not fit the model's context and nothing of
+            it may be left out.
+        ModelError: the model failed. RunError: a checking agent's model called no tool.
     """
-
-    recorder: Recorder
-    budget: Budget
-    listen: Listener
-    open_calls: dict[str, Receipt]
-
-
-@dataclass(slots=True)
-class _Turn:
-    agent: Agent
-    asked: Asked
-    floor: Floor
-    messages: list[Message]
+    number = floor.budget.start_turn(agent.name)
+    floor.listen(TurnStarted(agent=agent.name, turn=number))
+    turn = Turn(agent=agent, asked=asked, floor=floor, number=number)
     found: tuple[str, ToolResult] | None = None
+    while True:
+        must_call = bool(agent.spec.checks) and found is None
+        inferred = await _reply(turn, must_call=must_call)
+        reply = inferred.reply
+        if not reply.calls:
+            if must_call:
+                raise _no_call(agent.name, reply)
+            if reply.finish == "length":
+                floor.listen(Notice(text=_cut(turn, inferred)))
+            return await _say(turn, reply.text.strip(), reply.usage, {"finish": reply.finish})
+        found = await make_calls(turn, reply)
+        if agent.spec.checks and not found[1].is_error:
+            return await _judge(turn, *found)
+
+
+async def _reply(turn: Turn, *, must_call: bool) -> Inferred:
+    """The model's next reply, with the oldest of the transcript left out where it does not fit."""
+    specs = turn.agent.toolbox.specs
+    choice: ToolChoice = "none"
+    if specs:
+        choice = "required" if must_call else "auto"
+    while True:
+        try:
+            inferred = await infer(
+                turn, turn.messages, tools=specs, choice=choice, max_tokens=turn.agent.spec.max_tokens
+            )
+        except ModelError as error:
+            if error.reason != "context_full":
+                raise
+            if await make_room(turn, Lack.told_by(error)):
+                continue
+            raise turn.floor.budget.context_full(turn.agent.name, error) from error
+        if not (inferred.lacked_room and await make_room(turn, _lack_of(inferred))):
+            return inferred
+
+
+def _lack_of(inferred: Inferred) -> Lack:
+    reply = inferred.reply
+    return Lack(needed=reply.usage.prompt_tokens + inferred.granted, available=reply.profile.n_ctx)
 
 
 def _no_call(name: str, reply: Reply) -> RunError:
@@ -87,118 +83,21 @@ def _no_call(name: str, reply: Reply) -> RunError:
     return RunError("no_tool_call", f"{name} checks others, but {what}", hint=hint)
 
 
-async def take_turn(agent: Agent, asked: Asked, floor: Floor) -> Said:
-    """Let `agent` think, call tools and answer; returns what it said.
-
-    Raises:
-        LimitReached: a budget of the dialogue is spent, or the prompt no longer fits the model's context.
-        ModelError: the model failed. RunError: a checking agent's model called no tool.
-    """
-    floor.budget.start_turn(agent.name)
-    floor.listen(TurnStarted(agent=agent.name))
-    turn = _Turn(agent=agent, asked=asked, floor=floor, messages=list(asked.messages))
-    while True:
-        must_call = bool(agent.spec.checks) and turn.found is None
-        reply = await _generate(turn, must_call=must_call)
-        await floor.recorder.inference(agent.name, reply.profile, reply_to=asked.reply_to)
-        if not reply.calls:
-            if must_call:
-                raise _no_call(agent.name, reply)
-            if reply.finish == "length":
-                floor.listen(Notice(text=_cut(turn, reply)))
-            return await _say(turn, reply.text.strip(), _speed(reply), {"finish": reply.finish})
-        turn.messages.append(Message(role="assistant", content=reply.text, calls=reply.calls))
-        for number, call in enumerate(reply.calls):
-            # Several calls of one reply share its tokens; the first carries them.
-            result = await _call(turn, call, tokens=0 if number else reply.usage.output_tokens)
-            turn.messages.append(Message(role="tool", content=result.text, name=call.name))
-            turn.found = (call.name, result)
-        if agent.spec.checks and turn.found and not turn.found[1].is_error:
-            return await _judge(turn, *turn.found)
-
-
-async def _generate(turn: _Turn, *, must_call: bool) -> Reply:
-    agent, budget = turn.agent, turn.floor.budget
-    request = Request(
-        messages=tuple(turn.messages),
-        tools=agent.toolbox.specs,
-        tool_choice="required" if must_call and agent.toolbox.specs else "auto",
-        max_tokens=budget.tokens_for(agent.spec.max_tokens),
-        sampling=Sampling(temperature=agent.spec.temperature, seed=_seed(turn)),
-    )
-    reply: Reply | None = None
-    try:
-        # Closed at once, so that the model stands still before anyone else uses it, whoever raises here.
-        async with aclosing(agent.engine.generate(request)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, TextDelta):
-                    turn.floor.listen(Draft(agent=agent.name, text=piece.text))
-                else:
-                    reply = piece
-    except ModelError as error:
-        if error.reason == "context_full":
-            budget.reached = LimitReached("limit_context", f"{agent.name}: {error}")
-            raise budget.reached from error
-        raise
-    if reply is None:
-        raise RunError("no_reply", f"the model of {agent.name} ended without a reply")
-    budget.spend_tokens(reply.usage.output_tokens)
-    return reply
-
-
-async def _call(turn: _Turn, call: ToolCall, *, tokens: int) -> ToolResult:
-    agent, floor, box = turn.agent, turn.floor, turn.agent.toolbox
-    floor.budget.start_call(agent.name, call.name, call.arguments)
-    server, tool = box.locate(call.name)
-    origin = Origin(
-        server=server.name, version=server.identity.version, tools_digest=server.digest, tool=tool.name
-    )
-    peer = tool.name.removeprefix("ask_") if server.name == PEERS else None
-    receipt = await floor.recorder.call(
-        agent.name, origin, call.arguments, to=(peer,) if peer else (), reply_to=turn.asked.reply_to
-    )
-    floor.listen(
-        ToolCallAdded(
-            index=receipt.index,
-            agent=agent.name,
-            server=server.name,
-            tool=tool.name,
-            arguments=call.arguments,
-            tokens=tokens,
-        )
-    )
-    floor.open_calls[agent.name] = receipt
-    result = await box.call(call.name, call.arguments)
-    # A limit reached inside a peer's turn comes back as a tool error: the dialogue ends all the same.
-    floor.budget.check()
-    done = await floor.recorder.result(agent.name, origin, result, reply_to=receipt.index)
-    floor.listen(
-        ToolResultAdded(
-            index=done.index,
-            agent=agent.name,
-            server=server.name,
-            tool=tool.name,
-            text=result.text,
-            is_error=result.is_error,
-            seconds=result.seconds,
-        )
-    )
-    return result
-
-
-async def _judge(turn: _Turn, tool: str, result: ToolResult) -> Said:
+async def _judge(turn: Turn, tool: str, result: ToolResult) -> Said:
     claims = {said.agent: said.text for said in turn.asked.claims if said.agent in turn.agent.spec.checks}
     verdicts: dict[str, Verdict] = {
         name: judge(task=turn.asked.task, claim=text, found=result.text) for name, text in claims.items()
     }
     facts: dict[str, JsonValue] = {"verdicts": {name: v.judgement for name, v in verdicts.items()}}
     text = verdict_text(tool=tool, found=result.text, verdicts=verdicts)
-    return await _say(turn, text, (0, 0.0), facts)
+    return await _say(turn, text, None, facts)
 
 
-async def _say(turn: _Turn, text: str, speed: tuple[int, float], facts: Mapping[str, JsonValue]) -> Said:
+async def _say(turn: Turn, text: str, usage: Usage | None, facts: Mapping[str, JsonValue]) -> Said:
+    """Record what was said and tell it; `usage` is what it cost, None where no model made it."""
     agent, asked, floor = turn.agent, turn.asked, turn.floor
-    tokens, rate = speed
+    tokens = usage.output_tokens if usage else 0
+    seconds = usage.decode_seconds if usage else 0.0
     facts = {"model": agent.engine.info.digest, "tokens": tokens, **facts}
     receipt = await floor.recorder.say(agent.name, text, to=asked.to, reply_to=asked.reply_to, facts=facts)
     floor.listen(
@@ -209,31 +108,18 @@ async def _say(turn: _Turn, text: str, speed: tuple[int, float], facts: Mapping[
             to=asked.to,
             text=text,
             tokens=tokens,
-            tokens_per_second=rate,
+            tokens_per_second=tokens / seconds if seconds > 0 else 0.0,
             facts=facts,
+            turn=turn.number,
         )
     )
     return Said(index=receipt.index, leaf_hash=receipt.leaf_hash, agent=agent.name, text=text)
 
 
-def _cut(turn: _Turn, reply: Reply) -> str:
-    name, made = turn.agent.name, reply.usage.output_tokens
+def _cut(turn: Turn, inferred: Inferred) -> str:
+    name, reply = turn.agent.name, inferred.reply
     what = "reply" if reply.text.strip() else "tool call"
-    return (
-        f"{name}'s {what} was cut after {made} tokens; agents.{name}.max_tokens in the mesh file allows more"
-    )
-
-
-def _seed(turn: _Turn) -> int:
-    """The seed follows from the message answered and who answers, so that no agent can choose a lucky one."""
-    author = turn.floor.recorder.agent_id(turn.agent.name)
-    data = b"agentmesh/seed/v1" + turn.asked.reply_hash + author.encode()
-    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
-
-
-def _speed(reply: Reply) -> tuple[int, float]:
-    usage = reply.usage
-    return (
-        usage.output_tokens,
-        usage.output_tokens / usage.decode_seconds if usage.decode_seconds > 0 else 0.0,
-    )
+    why = f"agents.{name}.max_tokens in the mesh file allows more"
+    if inferred.lacked_room:
+        why = "the model's context is full, and nothing more may be left out"
+    return f"{name}'s {what} was cut after {reply.usage.output_tokens} tokens; {why}"

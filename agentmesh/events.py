@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from agentmesh.mesh.spec import Overflow
 from agentmesh_ledger import JsonValue
 
 EndReason: TypeAlias = Literal[
@@ -37,17 +38,36 @@ class Opened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStarted:
-    """An agent begins to think; `text` of the drafts that follow is its own."""
+    """An agent begins to think; `text` of the drafts that follow is its own.
+
+    `turn` counts the dialogue's turns from 1 and is in all that the turn brings: turns may run side by side, even of
+    one agent.
+    """
 
     agent: str
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompted:
+    """What the model of `agent` is about to read: roles and contents. Shown to who asks for it; no part of the record."""
+
+    agent: str
+    messages: tuple[tuple[str, str], ...]
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """A piece of text as the model makes it. It may yet be thrown away."""
+    """A piece of text as the model makes it. It may yet be thrown away.
+
+    `reasoning`: what the model thinks before it answers, which no other agent will read.
+    """
 
     agent: str
     text: str
+    reasoning: bool = False
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +82,7 @@ class MessageAdded:
     tokens: int = 0
     tokens_per_second: float = 0.0
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +95,7 @@ class ToolCallAdded:
     tool: str
     arguments: Mapping[str, JsonValue]
     tokens: int = 0
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +109,25 @@ class ToolResultAdded:
     text: str
     is_error: bool
     seconds: float
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compacted:
+    """From here on the model of `agent` is not shown the messages at the ledger places `dropped`.
+
+    `needed` and `available` are tokens, None where the engine did not say. `summary` stands in the dropped messages'
+    place; where the rule asked for one and there is none, `failed` says why.
+    """
+
+    index: int
+    agent: str
+    rule: Overflow
+    dropped: tuple[int, ...]
+    needed: int | None
+    available: int | None
+    summary: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +139,12 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The dialogue is closed in the ledger, in the log `origin`. `messages` counts every ledger entry of the dialogue."""
+    """The dialogue is closed in the ledger, in the log `origin`. `messages` counts every ledger entry of the dialogue.
+
+    `tokens` are those the models made, in `decode_seconds` summed over the replies: replies made side by side count
+    each their own time. `evaluated_tokens` went through a model, prompts and replies; `reused_tokens` of the prompts
+    did not have to, because they were still in memory.
+    """
 
     dialogue: str
     ledger: str
@@ -110,9 +156,26 @@ class Ended:
     tool_calls: int
     tokens: int
     seconds: float
+    evaluated_tokens: int = 0
+    reused_tokens: int = 0
+    decode_seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens made in a second of decoding; 0 where no model decoded."""
+        return self.tokens / self.decode_seconds if self.decode_seconds > 0 else 0.0
 
 
 Event: TypeAlias = (
-    Opened | TurnStarted | Draft | MessageAdded | ToolCallAdded | ToolResultAdded | Notice | Ended
+    Opened
+    | TurnStarted
+    | Prompted
+    | Draft
+    | MessageAdded
+    | ToolCallAdded
+    | ToolResultAdded
+    | Compacted
+    | Notice
+    | Ended
 )
 Listener: TypeAlias = Callable[[Event], None]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from agentmesh.errors import RunError
 from agentmesh.mesh import Limits
 from agentmesh_ledger import JsonValue
+from agentmesh_models import Usage
 
 LimitReason: TypeAlias = Literal[
     "limit_turns",
@@ -39,14 +41,19 @@ class Budget:
     """What one dialogue has spent. It is mutable, belongs to one dialogue, and remembers the first limit reached.
 
     A limit may be reached inside a peer's turn, whose exception an MCP server turns into a tool error; `check`
-    raises it again once control is back with the dialogue.
+    raises it again once control is back with the dialogue. Turns may run side by side: what a reply has been granted
+    counts as spent until it is there, so that no two replies are granted the same tokens.
     """
 
     limits: Limits
     turns: int = 0
     tokens: int = 0
+    evaluated: int = 0
+    reused: int = 0
+    decode_seconds: float = 0.0
     tool_calls: int = 0
     reached: LimitReached | None = None
+    _granted: int = 0
     _seen: Counter[str] = field(default_factory=Counter)
 
     def check(self) -> None:
@@ -54,8 +61,8 @@ class Budget:
         if self.reached is not None:
             raise self.reached
 
-    def start_turn(self, agent: str) -> None:
-        """Count a turn, and see that some tokens are left for it."""
+    def start_turn(self, agent: str) -> int:
+        """Count a turn, and see that some tokens are left for it. Returns its number, from 1."""
         self.check()
         if self.turns >= self.limits.turns:
             self._end(
@@ -64,17 +71,37 @@ class Budget:
         if self.tokens >= self.limits.tokens:
             self._end("limit_tokens", f"the dialogue's {self.limits.tokens} tokens are used up")
         self.turns += 1
+        return self.turns
 
-    def tokens_for(self, wanted: int) -> int:
-        """How many tokens a reply may have: `wanted`, or what is left of the dialogue's budget."""
-        left = self.limits.tokens - self.tokens
+    @contextmanager
+    def grant(self, wanted: int) -> Iterator[int]:
+        """How many tokens a reply may have: `wanted`, or what is left of the dialogue's budget.
+
+        They are held for it until the block is left.
+        """
+        self.check()
+        left = self.limits.tokens - self.tokens - self._granted
         if left <= 0:
             self._end("limit_tokens", f"the dialogue's {self.limits.tokens} tokens are used up")
-        return min(wanted, left)
+        granted = min(wanted, left)
+        self._granted += granted
+        try:
+            yield granted
+        finally:
+            self._granted -= granted
 
-    def spend_tokens(self, count: int) -> None:
-        """Count tokens that a model made."""
-        self.tokens += count
+    def spend(self, usage: Usage) -> None:
+        """Count what a reply took."""
+        self.tokens += usage.output_tokens
+        # The last token of a reply is chosen and never evaluated.
+        self.evaluated += usage.prompt_tokens - usage.reused_tokens + max(0, usage.output_tokens - 1)
+        self.reused += usage.reused_tokens
+        self.decode_seconds += usage.decode_seconds
+
+    def context_full(self, agent: str, why: object) -> LimitReached:
+        """The end for want of room in a model's context, to be raised."""
+        self.reached = LimitReached("limit_context", f"{agent}: {why}")
+        return self.reached
 
     def start_call(self, agent: str, tool: str, arguments: Mapping[str, JsonValue]) -> None:
         """Count a tool call, and refuse one that was made too often with the same arguments."""

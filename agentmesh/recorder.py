@@ -7,20 +7,23 @@ a dialogue opened and closed, the task a person gave, and what a tool answered.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import anyio
 import anyio.to_thread
 
 from agentmesh.events import EndReason
+from agentmesh.limits import Budget
 from agentmesh.mesh import Mesh
 from agentmesh.toolbox import ToolResult
 from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, KeyStore, Receipt
 from agentmesh_ledger.log import Ledger
-from agentmesh_models import Profile
+from agentmesh_models import Reply
 
 HOST = "host"
 _TEXT = "text/plain; charset=utf-8"
@@ -35,6 +38,35 @@ class Origin:
     version: str
     tools_digest: str
     tool: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seed:
+    """Where an inference's seed comes from: the message answered and who answers, so that nobody can choose a lucky one."""
+
+    message: int
+    leaf_hash: bytes
+    author: AgentId
+
+    RULE: ClassVar[str] = "agentmesh/seed/v1"
+
+    @property
+    def value(self) -> int:
+        """The first eight bytes of SHA-256 over rule, leaf hash and author, as a number."""
+        data = self.RULE.encode() + self.leaf_hash + self.author.encode()
+        return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """What an auditor derives the seed from; the leaf hash follows from the message."""
+        return {"rule": self.RULE, "message": self.message, "author": self.author}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What stands for dropped messages, and the ledger place of the inference that made it."""
+
+    text: str
+    inference: int
 
 
 class Recorder:
@@ -65,16 +97,58 @@ class Recorder:
         """What a person asked, as the host received it."""
         return await self._append("task", HOST, to=to, reply_to=reply_to, parts=(_text("text", text),))
 
-    async def inference(self, agent: str, profile: Profile, *, reply_to: int) -> Receipt:
-        """How the next message of `agent` was made: enough for an auditor to run it again."""
+    async def inference(self, agent: str, reply: Reply, *, seed: Seed) -> Receipt:
+        """How the next message of `agent` was made: enough for an auditor to run it again.
+
+        What the model thought first is a part of its own, `reasoning`: it can be withheld or erased by itself, and
+        stands in no message that another agent reads.
+        """
+        profile, usage = reply.profile, reply.usage
         facts: dict[str, JsonValue] = {
             "model": profile.model_digest,
-            "prompt_tokens": len(profile.prompt_tokens),
-            "output_tokens": len(profile.output_tokens),
+            # An endpoint tells how many tokens there were, not which: its profile lists none.
+            "prompt_tokens": usage.prompt_tokens,
+            "reused_tokens": usage.reused_tokens,
+            "output_tokens": usage.output_tokens,
             "finish": profile.finish,
         }
-        part = _json("profile", profile.to_json())
-        return await self._append("inference", agent, reply_to=reply_to, parts=(part,), facts=facts)
+        # The order of a tool's properties is part of its grammar: it must come back as it was.
+        parts = [_json("profile", profile.to_json() | {"seed_from": seed.to_json()}, ordered=True)]
+        if reply.reasoning:
+            parts.append(_text("reasoning", reply.reasoning))
+        return await self._append("inference", agent, reply_to=seed.message, parts=tuple(parts), facts=facts)
+
+    async def compaction(
+        self,
+        rule: str,
+        dropped: Sequence[int],
+        *,
+        model: str,
+        needed: int | None,
+        available: int | None,
+        reply_to: int,
+        summary: Summary | None = None,
+        failed: str = "",
+    ) -> Receipt:
+        """What a model is no longer shown of the transcript, and why, before it replies without it.
+
+        `dropped` are ledger places, `needed` and `available` tokens where the engine told them, `failed` the
+        model's reason for no summary although the rule asks for one.
+        """
+        facts: dict[str, JsonValue] = {
+            "rule": rule,
+            "dropped": list(dropped),
+            "model": model,
+            "tokens_needed": needed,
+            "tokens_available": available,
+        }
+        parts: tuple[DraftPart, ...] = ()
+        if summary is not None:
+            facts["inference"] = summary.inference
+            parts = (_text("summary", summary.text),)
+        if failed:
+            facts["failed"] = failed
+        return await self._append("compaction", HOST, reply_to=reply_to, parts=parts, facts=facts)
 
     async def say(
         self, agent: str, text: str, *, to: Sequence[str], reply_to: int, facts: Mapping[str, JsonValue]
@@ -108,9 +182,15 @@ class Recorder:
             "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
         )
 
-    async def close(self, reason: EndReason, detail: str, *, tokens: int, tool_calls: int) -> Receipt:
+    async def close(self, reason: EndReason, detail: str, *, budget: Budget) -> Receipt:
         """The dialogue ends, with the reason; safe to call while the task is being cancelled."""
-        facts: dict[str, JsonValue] = {"reason": reason, "tokens": tokens, "tool_calls": tool_calls}
+        facts: dict[str, JsonValue] = {
+            "reason": reason,
+            "tokens": budget.tokens,
+            "evaluated_tokens": budget.evaluated,
+            "reused_tokens": budget.reused,
+            "tool_calls": budget.tool_calls,
+        }
         parts = (_text("detail", detail),)
         with anyio.CancelScope(shield=True):
             receipt = await self._append("close", HOST, parts=parts, facts=facts)
@@ -150,9 +230,10 @@ def _text(name: str, text: str) -> DraftPart:
     return DraftPart(name=name, type=_TEXT, data=text.encode("utf-8", "replace"))
 
 
-def _json(name: str, value: object) -> DraftPart:
+def _json(name: str, value: object, *, ordered: bool = False) -> DraftPart:
+    """A part of JSON, its keys sorted unless their order says something."""
     return DraftPart(
-        name=name, type=_JSON, data=json.dumps(value, ensure_ascii=True, sort_keys=True).encode()
+        name=name, type=_JSON, data=json.dumps(value, ensure_ascii=True, sort_keys=not ordered).encode()
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from types import TracebackType
 import anyio
 import anyio.to_thread
 
-from agentmesh.agent import PEERS, Agent, Floor
+from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import RunError, ToolboxError
 from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
+from agentmesh.floor import PEERS, Floor
 from agentmesh.keys import open_keys
 from agentmesh.limits import Budget, LimitReached
 from agentmesh.locations import log_place
@@ -30,7 +31,8 @@ from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, Toolbox, open_servers
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
-from agentmesh_models import Engine, ModelError, open_model
+from agentmesh_models import Engine, ModelError
+from agentmesh_models.pool import Pool
 
 
 async def run_dialogue(
@@ -140,7 +142,9 @@ class LiveMesh:
     ) -> Ended:
         recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=_new_id())
         budget = Budget(limits=self.mesh.dialogue.limits)
-        floor = Floor(recorder=recorder, budget=budget, listen=self._listen, open_calls={})
+        floor = Floor(
+            recorder=recorder, budget=budget, listen=self._listen, overflow=self.mesh.dialogue.overflow
+        )
         run = _Run(
             recorder=recorder,
             budget=budget,
@@ -170,8 +174,7 @@ class LiveMesh:
     async def _cast(self, stage: Stage) -> AsyncIterator[None]:
         """Give every agent its toolbox for this dialogue, its peers mounted in it as an MCP server in memory."""
         async with AsyncExitStack() as stack:
-            cast: dict[str, Agent] = {}
-            stage.cast = cast
+            members: dict[str, Member] = {}
             for name, spec in self.mesh.agents.items():
                 extra: Servers = {}
                 if spec.peers:
@@ -187,12 +190,13 @@ class LiveMesh:
                     extra = await stack.enter_async_context(
                         open_servers({PEERS: server}, base=self.mesh.folder)
                     )
-                cast[name] = Agent(
-                    name=name,
+                members[name] = Member(
                     spec=spec,
+                    layout=self.mesh.layout(name),
                     engine=self._engines[name],
-                    toolbox=_toolbox(name, spec, self._servers, extra),
+                    toolbox=partial(_toolbox, name, spec, self._servers, extra),
                 )
+            stage.cast = cast_of(members)
             yield
 
 
@@ -213,7 +217,7 @@ class _Run:
 
     async def end(self, reason: EndReason, detail: str) -> Ended:
         budget, recorder = self._budget, self._recorder
-        await recorder.close(reason, detail, tokens=budget.tokens, tool_calls=budget.tool_calls)
+        await recorder.close(reason, detail, budget=budget)
         # A dialogue cut short still has what was said last: a partial result, told as such by the reason.
         answer = self.answer or (self.said[-1].text if self.said else "")
         ended = Ended(
@@ -227,6 +231,9 @@ class _Run:
             tool_calls=budget.tool_calls,
             tokens=budget.tokens,
             seconds=time.monotonic() - self._started,
+            evaluated_tokens=budget.evaluated,
+            reused_tokens=budget.reused,
+            decode_seconds=budget.decode_seconds,
         )
         self._listen(ended)
         return ended
@@ -245,28 +252,37 @@ class _Run:
 
 
 async def _open_engines(mesh: Mesh, stack: AsyncExitStack) -> dict[str, Engine]:
-    """One engine for each distinct model; agents that name the same model share it."""
-    shared: dict[tuple[object, ...], Engine] = {}
+    """An engine for each agent, of one pool; agents that name the same model share it, and its weights come with its first use.
+
+    A model that is missing, damaged, unreachable or too large is found here, before anything is recorded.
+    """
+    pool = Pool(memory=mesh.memory)
+    stack.push_async_exit(partial(_close_pool, pool))
     engines: dict[str, Engine] = {}
     for name in mesh.agents:
-        key = mesh.model_spec(name)
-        if key not in shared:
-            spec, n_ctx, threads, gpu_layers = key
-            load = partial(
-                open_model, spec, n_ctx=n_ctx, threads=threads, gpu_layers=gpu_layers, base=mesh.folder
-            )
-            shared[key] = await anyio.to_thread.run_sync(load)
-            stack.push_async_exit(partial(_close_engine, shared[key]))
-        engines[name] = shared[key]
+        model = mesh.model_spec(name)
+        open_one = partial(
+            pool.engine,
+            model.path,
+            n_ctx=model.n_ctx,
+            threads=model.threads,
+            gpu_layers=model.gpu_layers,
+            exact=model.exact,
+            parallel=model.parallel,
+            base=mesh.folder,
+            api_key_env=model.api_key_env,
+            timeout=model.timeout,
+        )
+        engines[name] = await anyio.to_thread.run_sync(open_one)
     return engines
 
 
-async def _close_engine(
-    engine: Engine, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+async def _close_pool(
+    pool: Pool, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
 ) -> None:
     """Close, and where something has failed already let that be told rather than what closing adds to it."""
     try:
-        await engine.aclose()
+        await pool.aclose()
     except ModelError:
         if error is None:
             raise
@@ -285,8 +301,10 @@ def _told_at_its_line(mesh: Mesh, key: str | None = None) -> Iterator[None]:
         raise ToolboxError(error.reason, message, server=error.server, hint=error.hint) from error
 
 
-def _toolbox(name: str, spec: AgentSpec, servers: Servers, extra: Servers) -> Toolbox:
-    return Toolbox(servers, allow=spec.tools, extra=extra, key=f"agents.{name}.tools")
+def _toolbox(
+    name: str, spec: AgentSpec, servers: Servers, extra: Servers, apart: Collection[str] = ()
+) -> Toolbox:
+    return Toolbox(servers, allow=spec.tools, extra=extra, key=f"agents.{name}.tools", apart=apart)
 
 
 def _new_id() -> str:

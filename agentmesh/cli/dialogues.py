@@ -97,13 +97,18 @@ def _entries(log: Ledger, dialogue: str) -> Iterator[Entry]:
 
 
 def _text(record: Record) -> str | None:
-    """What a person reads of an entry: its first part, which is its text or a call's arguments."""
+    """What a person reads of an entry: its first part, which is its text or a call's arguments.
+
+    Of an inference it is what the model thought, where it did.
+    """
     if not record.parts:
         return ""
     part = record.parts[0]
+    if record.message.kind == "inference":
+        part = next((each for each in record.parts if each.name == "reasoning"), part)
     if part.data is None:
         return None
-    if record.message.kind == "inference":
+    if part.name == "profile":
         return ""
     text = part.data.decode("utf-8", "replace")
     if part.type != "application/json":

@@ -38,6 +38,7 @@ _EXTRAS: Final = {
     "llama_cpp": "llama",
     "jinja2": "llama",
     "numpy": "llama",
+    "huggingface_hub": "hub",
 }
 _USAGE_REASONS: Final = frozenset(
     {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue"}
@@ -63,9 +64,14 @@ _MODEL_USAGE: Final = frozenset(
         "template",
         "no_backend",
         "load_failed",
+        "no_memory",
+        "bad_request",
     }
 )
-_MODEL_UNREADABLE: Final = frozenset({"unreadable", "not_gguf", "truncated", "malformed"})
+# A damaged models.lock ("catalogue") cannot be read. The rest are failures, "not_checkable" too: nothing was shown.
+_MODEL_UNREADABLE: Final = frozenset(
+    {"unreadable", "not_gguf", "truncated", "malformed", "script_file", "catalogue"}
+)
 _LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "worker", "permissions"})
 _LEDGER_USAGE: Final = frozenset({"no_store", "origin"})
 
@@ -94,6 +100,8 @@ def code_for(error: BaseException) -> int:
     if _is(error, "agentmesh_models", "ModelError"):
         if reason in _MODEL_UNREADABLE:
             return UNREADABLE
+        if reason == "cancelled":
+            return CANCELLED
         return USAGE if reason in _MODEL_USAGE else FAILED
     if _is(error, "agentmesh_ledger", "LedgerError"):
         # Damaged content is a verdict; only what cannot be looked at is unreadable.

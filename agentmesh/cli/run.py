@@ -47,6 +47,9 @@ def run(
     timeout: Annotated[
         float | None, typer.Option("--timeout", min=0.001, help="End after so many seconds.")
     ] = None,
+    show_prompt: Annotated[
+        bool, typer.Option("--show-prompt", help="Also print what each agent reads before it replies.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
 ) -> None:
     """Run a dialogue of a mesh and record every message, signed and chained."""
@@ -58,7 +61,7 @@ def run(
     keys = keys_in(place.keys)  # before anything is on the screen: a person may be asked for the passphrase
     ends: list[Ended] = []
     try:
-        with _view(plan, json=json, quiet=quiet) as view:
+        with _view(plan, json=json, quiet=quiet, prompts=show_prompt) as view:
             _play(plan, asked, view, ends, place, keys)
     finally:
         # A dialogue that failed is in the ledger too: say where, before the error says why.
@@ -89,8 +92,8 @@ def _task(mesh: Mesh, task: str | None) -> str:
     return asked.strip()
 
 
-def _view(mesh: Mesh, *, json: bool, quiet: bool) -> AbstractContextManager[Listener]:
-    """How the run is shown: events for programs, a live screen on a terminal, else lines."""
+def _view(mesh: Mesh, *, json: bool, quiet: bool, prompts: bool) -> AbstractContextManager[Listener]:
+    """How the run is shown: events for programs, a live screen on a terminal, else lines. Prompts are lines anywhere."""
     from agentmesh.view.events_json import JsonEvents
     from agentmesh.view.plain import PlainLines
 
@@ -99,17 +102,21 @@ def _view(mesh: Mesh, *, json: bool, quiet: bool) -> AbstractContextManager[List
 
     if json:
         return nullcontext(
-            JsonEvents(out=lambda line: print(line, flush=True), notice=lambda text: say(f"note: {text}"))
+            JsonEvents(
+                out=lambda line: print(line, flush=True),
+                notice=lambda text: say(f"note: {text}"),
+                prompts=prompts,
+            )
         )
     if quiet:
         return nullcontext(lambda event: None)
-    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if not prompts and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console
 
         from agentmesh.view.live import LiveDialogue
 
         return LiveDialogue(Console(stderr=True, highlight=False), mesh.dialogue.limits)
-    return nullcontext(PlainLines(say))
+    return nullcontext(PlainLines(say, prompts=prompts))
 
 
 def _place(mesh: Mesh, ledger: str | None) -> LogPlace:

@@ -23,6 +23,8 @@ pattern = "orchestrator"             # or "chain", "round_robin"
 lead = "front"
 # The embedded model answers one question at a time; code, not the model, splits the task into its sentences.
 plan = "sentences"
+# The embedded model knows prompts laid out from one agent's side; larger models do better with "shared", the default.
+layout = "agent"
 task = "What do my notes say about the garden party? What is 24 * 17.50? How many kilometers are 26.2 miles?"
 
 [dialogue.limits]

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agentmesh.agent import Agent, Asked, Floor, take_turn
+from agentmesh.agent import take_turn
 from agentmesh.errors import RunError
+from agentmesh.floor import Agent, Asked, Floor
 from agentmesh.mesh import Mesh
-from agentmesh.prompt import Said, fill, messages_for
+from agentmesh.prompt import Page, Said, default_rules, fill, own_part, set_in, system_text
 from agentmesh.recorder import HOST
 
 
@@ -38,16 +39,12 @@ class Stage:
         It hears what was said so far, unless its context is the task or it is asked `alone`.
         """
         agent = self.cast[name]
+        hears = not alone and agent.spec.context == "dialogue"
         answered = previous or self.task_said
-        template = self._template(agent, first=previous is None)
-        asked = fill(template, task=task, previous=answered.text)
-        # What the prompt template already quotes is not repeated as something heard.
-        quoted = answered.index if "{previous}" in template else None
-        heard = [] if alone or agent.spec.context == "task" else [s for s in self.said if s.index != quoted]
         said = await take_turn(
             agent,
             Asked(
-                messages=messages_for(name=name, role=agent.spec.role, asked=asked, heard=heard),
+                page=self._page(agent, task=task, previous=previous, hears=hears),
                 to=to,
                 reply_to=answered.index,
                 reply_hash=answered.leaf_hash,
@@ -66,15 +63,11 @@ class Stage:
             RunError: the peer's reply was empty; the MCP server makes it an error that the caller's model reads.
         """
         agent = self.cast[name]
-        call = self.floor.open_calls[caller]
+        call = self.floor.calls.take(caller, name, question)
         said = await take_turn(
             agent,
             Asked(
-                messages=messages_for(
-                    name=name,
-                    role=agent.spec.role,
-                    asked=fill(agent.spec.prompt, task=question, previous=question),
-                ),
+                page=self._page(agent, task=question, previous=None, hears=False, question=True),
                 to=(caller,),
                 reply_to=call.index,
                 reply_hash=call.leaf_hash,
@@ -87,6 +80,55 @@ class Stage:
                 "empty_reply", f"{name} gave no answer", hint="ask another way, or go on without it"
             )
         return said.text
+
+    def _page(
+        self, agent: Agent, *, task: str, previous: Said | None, hears: bool, question: bool = False
+    ) -> Page:
+        """What `agent` reads. A `question` is another agent's: its later lines are set in, a person's are not."""
+        spec = agent.spec
+        before = task if previous is None else previous.text
+        if agent.layout == "agent":
+            template = self._template(agent, first=previous is None)
+            # What the prompt template already quotes is not repeated as something heard.
+            quoted = previous.index if previous and "{previous}" in template else None
+            return Page(
+                layout="agent",
+                name=agent.name,
+                rules="\n\n".join(
+                    filter(None, (system_text(agent.name, spec.role), self.mesh.dialogue.rules))
+                ),
+                task=task,
+                own=fill(template, task=set_in(task) if question else task, previous=before),
+                heard=tuple(said for said in self.said if said.index != quoted) if hears else (),
+            )
+        return Page(
+            layout="shared",
+            name=agent.name,
+            rules=self.mesh.dialogue.rules
+            or default_rules({n: a.about for n, a in self.mesh.agents.items()}),
+            task=task,
+            own=own_part(
+                name=agent.name,
+                role=spec.role,
+                asked=self._asked(agent, task=task, previous=previous, hears=hears),
+                tools=[tool.name for tool in agent.toolbox.specs],
+                shown=[tool.name for tool in agent.tools_shown],
+            ),
+            heard=tuple(self.said) if hears else (),
+        )
+
+    def _asked(self, agent: Agent, *, task: str, previous: Said | None, hears: bool) -> str:
+        """What `agent` is asked, in the shared layout, where the task and what was said stand above it already."""
+        if "prompt" in agent.spec.model_fields_set:
+            before = task if previous is None else previous.text
+            return f"You are asked: {fill(agent.spec.prompt, task=set_in(task), previous=before)}"
+        if previous is None:
+            return "Answer the task."
+        if self.mesh.dialogue.pattern != "chain":
+            return "Say what you have to say on the task."
+        if hears:
+            return f"Go on from what {previous.agent} said."
+        return f"Go on from what {previous.agent} said: {set_in(previous.text)}"
 
     def _template(self, agent: Agent, *, first: bool) -> str:
         """The agent's own prompt; by default the task, and in a chain what the one before it said."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from agentmesh.mesh.load import FILE_NAME, find_log, load_mesh
-from agentmesh.mesh.spec import AgentSpec, DialogueSpec, Limits, Mesh, ModelSpec, ServerSpec
+from agentmesh.mesh.spec import AgentSpec, DialogueSpec, Layout, Limits, Mesh, ModelSpec, Overflow, ServerSpec
 
 __all__ = [
     "FILE_NAME",
     "AgentSpec",
     "DialogueSpec",
+    "Layout",
     "Limits",
     "Mesh",
     "ModelSpec",
+    "Overflow",
     "ServerSpec",
     "find_log",
     "load_mesh",

@@ -12,6 +12,10 @@ from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.shape import did_you_mean, dotted
 from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
 from agentmesh_ledger.source import is_database
+from agentmesh_models import ModelError
+from agentmesh_models.catalogue import ENDPOINT, SCRIPTED, require_model
+from agentmesh_models.endpoint import parse_address
+from agentmesh_models.store.names import is_source
 from agentmesh_servers import registry
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
@@ -20,6 +24,8 @@ _PLACEHOLDERS = ("task", "previous")
 # The host speaks under its own name in the ledger, and an agent's peers are mounted as a server of that name.
 _RESERVED_AGENTS = frozenset({"host", "log"})
 _RESERVED_SERVERS = frozenset({"peers"})
+_OF_FILES = ("threads", "gpu_layers", "exact", "parallel")
+_OF_ENDPOINTS = ("api_key_env", "timeout")
 
 
 def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
@@ -69,6 +75,12 @@ class _Links:
     def models(self) -> Iterator[Mistake]:
         for name, spec in self.mesh.models.items():
             yield from self._model(("models", name, "path"), spec.path)
+            served, scripted = spec.path.startswith(ENDPOINT), spec.path.startswith(SCRIPTED)
+            unused = [*(() if served else _OF_ENDPOINTS), *(_OF_FILES if served or scripted else ())]
+            for key in unused:
+                if key in spec.model_fields_set:
+                    wanted = "a model file" if key in _OF_FILES else "an endpoint (openai:...)"
+                    yield self._at(("models", name, key), "unused_key", f"has a meaning for {wanted} only")
 
     def agents(self) -> Iterator[Mistake]:
         agents = self.mesh.agents
@@ -141,25 +153,26 @@ class _Links:
     def _model(self, path: KeyPath, spec: str) -> Iterator[Mistake]:
         if spec == "nano":
             return
-        if spec.startswith("hf:"):
-            text = "models by their address on a hub come in a later release; download the file and give its path"
-            yield self._at(path, "not_yet", text)
+        if spec.startswith(ENDPOINT):
+            try:
+                parse_address(spec)
+            except ModelError as error:
+                yield self._at(path, "bad_value", str(error))
             return
-        script = spec.removeprefix("scripted:")
-        if script == spec and not spec.endswith(".gguf"):
-            yield self._at(path, "unknown_model", self._no_model(path, spec))
+        script = spec.removeprefix(SCRIPTED)
+        if script == spec and (is_source(spec) or not spec.endswith(".gguf")):
+            try:
+                require_model(spec, base=self.mesh.folder)
+            except ModelError as error:
+                known = [] if path[0] == "models" else list(self.mesh.models)
+                near = did_you_mean(spec, known)
+                told = f"no model {spec!r}{near}" if near.startswith("; did") else str(error)
+                yield self._at(path, "unknown_model", told)
             return
         file = place(self.mesh.folder, script)
         if not file.is_file():
             what = "is a folder, not a file" if file.is_dir() else "no such file"
             yield self._at(path, "model_not_found", f"{what}: {file}")
-
-    def _no_model(self, path: KeyPath, spec: str) -> str:
-        known = ["nano"] if path[0] == "models" else ["nano", *self.mesh.models]
-        near = did_you_mean(spec, known)
-        if near.startswith("; did"):
-            return f"no model {spec!r}{near}"
-        return f"no model {spec!r}; give {' or '.join(map(repr, known))}, or the path of a .gguf file"
 
     def _server(self, path: KeyPath, spec: ServerSpec) -> Iterator[Mistake]:
         given = [key for key in ("builtin", "command", "url") if getattr(spec, key) is not None]

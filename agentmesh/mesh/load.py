@@ -76,6 +76,7 @@ def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Me
         name=document.mesh.name,
         origin=document.mesh.origin or default_origin(document.mesh.name),
         ledger=document.mesh.ledger,
+        memory=document.mesh.memory,
         dialogue=document.dialogue,
         models=document.models,
         agents=document.agents,

@@ -38,6 +38,7 @@ _WORDS: Final = {
 _PATTERNS: Final = {
     "name": "may hold letters, digits, - and _ only (at most 64)",
     "origin": "must be visible ASCII without spaces or +, for example agentmesh.local/desk",
+    "api_key_env": "must be the name of an environment variable, never the key itself",
 }
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from agentmesh.locations import LogPlace, log_place, place
 from agentmesh_ledger.source import is_database
-from agentmesh_models import MOST_THREADS
+from agentmesh_models import MOST_THREADS, ModelError, Sampling
+from agentmesh_models.memory import MOST_PARALLEL, PARALLEL, parse_size
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Origin: TypeAlias = Annotated[str, Field(pattern=r"^[!-*,-~]{1,200}$")]
@@ -23,8 +25,26 @@ Text: TypeAlias = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 Texts: TypeAlias = Annotated[tuple[Text, ...], Field(strict=False)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Penalty: TypeAlias = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+# No vocabulary and no context has more: a larger number is a slip of the pen.
+MOST_IDS: Final = 1_000_000
+
+
+def _size(written: object) -> int:
+    try:
+        return parse_size(written if isinstance(written, str) else str(written))
+    except ModelError as error:
+        raise PydanticCustomError("size", "{told}", {"told": str(error)}) from None
+
+
+Size: TypeAlias = Annotated[int, BeforeValidator(_size)]
+"""A number of bytes, written as people do: "6 GB"."""
 
 PatternName: TypeAlias = Literal["chain", "round_robin", "orchestrator"]
+Layout: TypeAlias = Literal["shared", "agent"]
+Overflow: TypeAlias = Literal["drop", "summarise", "stop"]
+
+_USUAL = Sampling()
 
 
 class _Part(BaseModel):
@@ -39,6 +59,7 @@ class MeshSection(_Part):
     name: Name
     origin: Origin | None = None
     ledger: Text = ".agentmesh/ledger.db"
+    memory: Size | None = None
 
 
 class Limits(_Part):
@@ -52,7 +73,11 @@ class Limits(_Part):
 
 
 class DialogueSpec(_Part):
-    """Who speaks when. `order` is empty where the file gives none: then the agents' order in the file holds."""
+    """Who speaks when, and how what was said is laid out for a model.
+
+    `order` is empty where the file gives none: then the agents' order in the file holds. `rules` unset are those of
+    `agentmesh.prompt`.
+    """
 
     pattern: PatternName = "chain"
     lead: str | None = None
@@ -60,20 +85,34 @@ class DialogueSpec(_Part):
     rounds: Count = 1
     plan: Literal["none", "sentences"] = "none"
     task: str | None = None
+    layout: Layout = "shared"
+    rules: Text | None = None
+    overflow: Overflow = "drop"
     limits: Limits = Limits()
 
 
 class ModelSpec(_Part):
-    """A model under a name of its own, with how to run it. `threads` unset means the cores that are idle."""
+    """A model under a name of its own, with how to run it. `threads` unset means its share of the cores that are idle.
+
+    `exact` (no reply depends on what else runs) and `parallel` (requests at once) are explained at `open_llama`.
+    `api_key_env` (the environment variable that holds the key) and `timeout` (seconds without a word) are an endpoint's.
+    """
 
     path: Text
     n_ctx: Annotated[int, Field(ge=64)] | None = None
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     gpu_layers: Annotated[int, Field(ge=-1)] = 0
+    exact: bool = True
+    parallel: Annotated[int, Field(ge=1, le=MOST_PARALLEL)] = PARALLEL
+    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = None
+    timeout: Seconds | None = None
 
 
 class AgentSpec(_Part):
-    """One agent. `about` is what peers and hosts read of it; unset, it is the first sentence of `role`."""
+    """One agent. `about` is what peers and hosts read of it; unset, it is the first sentence of `role`.
+
+    `layout` unset is the dialogue's. What follows `temperature` is explained at `agentmesh_models.Sampling`.
+    """
 
     model: Text
     role: Text
@@ -83,8 +122,17 @@ class AgentSpec(_Part):
     prompt: Text = "{task}"
     context: Literal["dialogue", "task"] = "dialogue"
     checks: Texts = ()
+    layout: Layout | None = None
+    parallel_calls: bool = True
     max_tokens: Count = 256
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] = 0.0
+    top_k: Annotated[int, Field(ge=0, le=MOST_IDS)] = _USUAL.top_k
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = _USUAL.top_p
+    min_p: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = _USUAL.min_p
+    repeat_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = _USUAL.repeat_penalty
+    frequency_penalty: Penalty = _USUAL.frequency_penalty
+    presence_penalty: Penalty = _USUAL.presence_penalty
+    penalty_window: Annotated[int, Field(ge=0, le=MOST_IDS)] = _USUAL.penalty_window
 
     @model_validator(mode="after")
     def _default_about(self) -> AgentSpec:
@@ -92,6 +140,20 @@ class AgentSpec(_Part):
             # The model is frozen for everyone else; this is still its making.
             object.__setattr__(self, "about", first_sentence(self.role))
         return self
+
+    def sampling(self, seed: int) -> Sampling:
+        """How this agent's tokens are chosen."""
+        return Sampling(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repeat_penalty=self.repeat_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            penalty_window=self.penalty_window,
+            seed=seed,
+        )
 
 
 class ServerSpec(_Part):
@@ -122,6 +184,7 @@ class Mesh(_Part):
     name: Name
     origin: Origin
     ledger: str
+    memory: int | None = None
     dialogue: DialogueSpec
     models: Mapping[str, ModelSpec]
     agents: Mapping[str, AgentSpec]
@@ -141,13 +204,14 @@ class Mesh(_Part):
         """Where the dialogues are recorded, and the agents' and the log's secret keys kept."""
         return section_place(self.ledger, origin=self.origin, folder=self.folder)
 
-    def model_spec(self, agent: str) -> tuple[str, int | None, int | None, int]:
-        """What opens the model of `agent`: the model's spec, context length, threads, layers on a GPU."""
+    def layout(self, agent: str) -> Layout:
+        """How the prompts of `agent` are laid out."""
+        return self.agents[agent].layout or self.dialogue.layout
+
+    def model_spec(self, agent: str) -> ModelSpec:
+        """The model of `agent` and how to run it: from [models], or all defaults where the agent names it itself."""
         wanted = self.agents[agent].model
-        named = self.models.get(wanted)
-        if named is None:
-            return (wanted, None, None, 0)
-        return (named.path, named.n_ctx, named.threads, named.gpu_layers)
+        return self.models.get(wanted) or ModelSpec(path=wanted)
 
 
 def section_place(written: str, *, origin: str, folder: Path) -> LogPlace:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -22,7 +22,8 @@ class Toolbox:
     """The tools of one agent.
 
     `allow` names them as the mesh file does: `server` for all its tools, `server.tool` for one. All tools of the
-    `extra` servers are in it besides. A tool whose name two servers share is called `server_tool`.
+    `extra` servers are in it besides. A tool whose name two servers share is called `server_tool`, and so is one whose
+    name is in `apart`: other agents of the same model know another tool by it.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Toolbox:
         allow: Sequence[str] = (),
         extra: Mapping[str, ServerSession] | None = None,
         key: str = "tools",
+        apart: Collection[str] = (),
     ) -> None:
         """Raises `ToolboxError` `no_such_server` or `no_such_tool`; its message names `key`, the mesh file's key."""
         chosen: dict[tuple[str, str], tuple[ServerSession, Tool]] = {}
@@ -40,8 +42,13 @@ class Toolbox:
                 chosen[session.name, tool.name] = (session, tool)
         for session in (extra or {}).values():
             chosen.update({(session.name, tool.name): (session, tool) for tool in session.tools})
-        self._tools = _named(list(chosen.values()))
+        self._tools = _named(list(chosen.values()), apart)
         self._specs = tuple(_spec(name, tool) for name, (_, tool) in self._tools.items())
+
+    @property
+    def places(self) -> frozenset[tuple[str, str]]:
+        """The tools by their servers' names and their own."""
+        return frozenset((session.name, tool.name) for session, tool in self._tools.values())
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -93,11 +100,19 @@ def _allowed(servers: Mapping[str, ServerSession], entry: str, key: str) -> list
     )
 
 
-def _named(chosen: Sequence[tuple[ServerSession, Tool]]) -> dict[str, tuple[ServerSession, Tool]]:
-    plain = [_UNFIT.sub("_", tool.name) for _, tool in chosen]
+def plain_name(tool: str) -> str:
+    """A tool's name as models can write it."""
+    return _UNFIT.sub("_", tool)
+
+
+def _named(
+    chosen: Sequence[tuple[ServerSession, Tool]], apart: Collection[str]
+) -> dict[str, tuple[ServerSession, Tool]]:
+    plain = [plain_name(tool.name) for _, tool in chosen]
     named: dict[str, tuple[ServerSession, Tool]] = {}
     for name, (session, tool) in zip(plain, chosen, strict=True):
-        full = name if plain.count(name) == 1 else f"{_UNFIT.sub('_', session.name)}_{name}"
+        alone = plain.count(name) == 1 and name not in apart
+        full = name if alone else f"{plain_name(session.name)}_{name}"
         while full in named:
             full += "_"
         named[full] = (session, tool)

@@ -135,6 +135,10 @@ def _who(entry: Entry) -> str:
         case "inference":
             tokens = _fact(facts, "output_tokens")
             return f"{author} inferred {tokens} tokens with model {_fact(facts, 'model')[:12]}"
+        case "compaction":
+            gone = facts.get("dropped")
+            turns = count(len(gone), "earlier turn") if isinstance(gone, list) else "? turns"
+            return f"{author} leaves {turns} out of the prompt ({_fact(facts, 'rule')})"
         case "key.register":
             return f"{author} registers a key"
         case kind:

@@ -18,7 +18,7 @@ def ending_text(ended: Ended) -> str:
     lines = [
         (
             f"{_how(ended)} {count(ended.messages, 'message')}, {count(ended.tool_calls, 'tool call')}, "
-            f"{count(ended.tokens, 'token')}, {ended.seconds:.1f} s."
+            f"{_tokens(ended)}, {ended.seconds:.1f} s."
         ),
         f"Record: {where} (dialogue {clean(ended.dialogue)}). Verify it, or hand it to someone who will:",
         f"  agentmesh verify {shlex.quote(where)}{log}",
@@ -28,6 +28,14 @@ def ending_text(ended: Ended) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def _tokens(ended: Ended) -> str:
+    """`391 tokens made at 45.2/s of decoding (1,204 evaluated, 3,310 reused)`."""
+    made = f"{count(ended.tokens, 'token')} made"
+    if ended.tokens_per_second:
+        made += f" at {ended.tokens_per_second:,.1f}/s of decoding"
+    return f"{made} ({ended.evaluated_tokens:,} evaluated, {ended.reused_tokens:,} reused)"
 
 
 def near(place: str) -> str:

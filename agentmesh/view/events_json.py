@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentmesh.events import (
+    Compacted,
     Draft,
     Ended,
     Event,
     MessageAdded,
     Notice,
     Opened,
+    Prompted,
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
@@ -53,32 +55,65 @@ def as_json(event: Event) -> dict[str, object] | None:
                 "error": event.is_error,
                 "seconds": round(event.seconds, 6),
             }
+        case Compacted():
+            return _compaction(event)
         case Ended():
-            return {
-                "event": "end",
-                "dialogue": event.dialogue,
-                "ledger": event.ledger,
-                "reason": event.reason,
-                "detail": event.detail,
-                "messages": event.messages,
-                "tool_calls": event.tool_calls,
-                "tokens": event.tokens,
-                "seconds": round(event.seconds, 3),
-                "answer": event.answer,
-            }
-        case Opened() | TurnStarted() | Draft() | Notice():
+            return _end(event)
+        case Opened() | TurnStarted() | Prompted() | Draft() | Notice():
             return None
 
 
-class JsonEvents:
-    """Writes each event of the record as a line; notices go where people read."""
+def _compaction(event: Compacted) -> dict[str, object]:
+    return {
+        "event": "compaction",
+        "index": event.index,
+        "agent": event.agent,
+        "rule": event.rule,
+        "dropped": list(event.dropped),
+        "tokens_needed": event.needed,
+        "tokens_available": event.available,
+        "summary": event.summary,
+        "failed": event.failed,
+    }
 
-    def __init__(self, *, out: Callable[[str], None], notice: Callable[[str], None]) -> None:
+
+def _end(event: Ended) -> dict[str, object]:
+    return {
+        "event": "end",
+        "dialogue": event.dialogue,
+        "ledger": event.ledger,
+        "reason": event.reason,
+        "detail": event.detail,
+        "messages": event.messages,
+        "tool_calls": event.tool_calls,
+        "tokens": event.tokens,
+        "tokens_per_second": round(event.tokens_per_second, 1),
+        "evaluated_tokens": event.evaluated_tokens,
+        "reused_tokens": event.reused_tokens,
+        "seconds": round(event.seconds, 3),
+        "answer": event.answer,
+    }
+
+
+def _prompt(event: Prompted) -> dict[str, object]:
+    read = [{"role": role, "content": content} for role, content in event.messages]
+    return {"event": "prompt", "agent": event.agent, "messages": read}
+
+
+class JsonEvents:
+    """Writes each event of the record as a line; notices go where people read. `prompts` adds what agents read."""
+
+    def __init__(
+        self, *, out: Callable[[str], None], notice: Callable[[str], None], prompts: bool = False
+    ) -> None:
         self._out = out
         self._notice = notice
+        self._prompts = prompts
 
     def __call__(self, event: Event) -> None:
         value = as_json(event)
+        if self._prompts and isinstance(event, Prompted):
+            value = _prompt(event)
         if value is not None:
             self._out(json_line(value))
         elif isinstance(event, Notice):

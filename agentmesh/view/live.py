@@ -7,6 +7,7 @@ ledger, is printed above; so nothing on the screen looks said before it can be c
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -16,23 +17,35 @@ from rich.padding import Padding
 from rich.text import Text
 
 from agentmesh.events import (
+    Compacted,
     Draft,
     Ended,
     Event,
     MessageAdded,
     Notice,
     Opened,
+    Prompted,
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
 )
 from agentmesh.mesh.spec import Limits
-from agentmesh.view.plain import speed
+from agentmesh.view.plain import compaction, speed
 from agentmesh.view.text import arguments_text, clean, one_line
 
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
 _DRAFT_LINES: Final = 6
 _RESULT_WIDTH: Final = 600
+
+
+@dataclass(slots=True)
+class _Motion:
+    """What a turn is at now: thinking, writing, or waiting for a tool."""
+
+    agent: str
+    thought: str = ""
+    draft: str = ""
+    waiting: str = ""
 
 
 class LiveDialogue:
@@ -42,7 +55,7 @@ class LiveDialogue:
         self._console = console
         self._limits = limits
         self._started: float | None = None
-        self._speaking = self._draft = self._waiting = ""
+        self._moving: dict[int, _Motion] = {}
         self._turns = self._calls = self._tokens = 0
         self._colours: dict[str, str] = {}
         self._live = Live(self, console=console, transient=True, refresh_per_second=8, redirect_stdout=False)
@@ -54,29 +67,35 @@ class LiveDialogue:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._idle()
+        self._moving.clear()
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
         match event:
             case TurnStarted():
                 self._turns += 1
-                self._thinks(event.agent)
+                self._moving[event.turn] = _Motion(event.agent)
             case Draft():
-                self._speaking, self._draft = event.agent, self._draft + event.text
+                motion = self._moving.setdefault(event.turn, _Motion(event.agent))
+                if event.reasoning:
+                    motion.thought += event.text
+                else:
+                    motion.draft += event.text
             case MessageAdded():
                 self._tokens += event.tokens
-                self._idle()
+                self._moving.pop(event.turn, None)
                 self._message(event)
             case ToolCallAdded():
                 self._calls += 1
                 self._tokens += event.tokens
-                self._idle()
-                self._waiting = f"{clean(event.agent)} waits for {clean(event.server)}.{clean(event.tool)}"
+                self._waits(event)
                 self._call(event)
             case ToolResultAdded():
-                self._thinks(event.agent)
+                self._moving[event.turn] = _Motion(event.agent)
                 self._result(event)
+            case Compacted():
+                text = f"{event.index:>4} {compaction(event)}"
+                self._console.print(Text(text, style="yellow"))
             case Opened():
                 self._started = time.monotonic()
                 self._console.print(
@@ -85,20 +104,19 @@ class LiveDialogue:
                 )
             case Notice():
                 self._console.print(Text(f"note: {clean(event.text)}", style="yellow"))
+            case Prompted():  # what was written before, if anything, is thrown away
+                self._moving[event.turn] = _Motion(event.agent)
             case Ended():
                 pass
 
     def __rich__(self) -> RenderableType:
         """The part that is redrawn: the draft, and what the dialogue has used of its limits."""
         parts: list[RenderableType] = []
-        if self._speaking:
-            head = Text.assemble(
-                (clean(self._speaking), self._colour(self._speaking)), (" draft", "dim italic")
-            )
-            tail = "\n".join(clean(self._draft).splitlines()[-_DRAFT_LINES:])
-            parts += [head, Padding(Text(tail or "...", style="dim"), (0, 0, 0, 4))]
-        elif self._waiting:
-            parts.append(Text(self._waiting, style="dim"))
+        for motion in self._moving.values():
+            if motion.waiting:
+                parts.append(Text(motion.waiting, style="dim"))
+            else:
+                parts += self._drafted(motion)
         parts.append(Text(self.used(), style="dim"))
         return Group(*parts)
 
@@ -112,11 +130,26 @@ class LiveDialogue:
             f"tool calls {self._calls} of {limits.tool_calls} · {seconds:.0f} of {limits.seconds:.0f} s"
         )
 
-    def _idle(self) -> None:
-        self._speaking = self._draft = self._waiting = ""
+    def _drafted(self, motion: _Motion) -> list[RenderableType]:
+        """What a model writes now, and above it, apart, what it thinks."""
+        name = (clean(motion.agent), self._colour(motion.agent))
+        parts: list[RenderableType] = []
+        if motion.thought:
+            parts.append(Text.assemble(name, (" thinks", "dim italic")))
+            parts.append(Padding(Text(_tail(motion.thought), style="dim italic"), (0, 0, 0, 4)))
+        if motion.draft or not motion.thought:
+            parts.append(Text.assemble(name, (" draft", "dim italic")))
+            parts.append(Padding(Text(_tail(motion.draft) or "...", style="dim"), (0, 0, 0, 4)))
+        return parts
 
-    def _thinks(self, agent: str) -> None:
-        self._speaking, self._draft, self._waiting = agent, "", ""
+    def _waits(self, event: ToolCallAdded) -> None:
+        tool = f"{clean(event.server)}.{clean(event.tool)}"
+        motion = self._moving.get(event.turn)
+        if motion and motion.waiting:  # one more of the same reply
+            motion.waiting += f", {tool}"
+        else:
+            waiting = f"{clean(event.agent)} waits for {tool}"
+            self._moving[event.turn] = _Motion(event.agent, waiting=waiting)
 
     def _message(self, event: MessageAdded) -> None:
         head = Text.assemble((f"{event.index:>4} ", "dim"))
@@ -149,3 +182,7 @@ class LiveDialogue:
 
     def _colour(self, name: str) -> str:
         return self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+
+
+def _tail(text: str) -> str:
+    return "\n".join(clean(text).splitlines()[-_DRAFT_LINES:])

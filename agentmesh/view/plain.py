@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentmesh.events import (
+    Compacted,
     Draft,
     Ended,
     Event,
     MessageAdded,
     Notice,
     Opened,
+    Prompted,
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
 )
-from agentmesh.view.text import arguments_text, clean, hanging, one_line
+from agentmesh.view.text import arguments_text, clean, count, hanging, one_line
 
 _INDENT = 4
 _RESULT_WIDTH = 400
@@ -37,10 +39,18 @@ def plain_line(event: Event) -> str | None:
             how = "fails" if event.is_error else "answers"
             tool = f"{clean(event.server)}.{clean(event.tool)}"
             return f"[{event.index}] {tool} {how} in {event.seconds:.2f} s: {one_line(event.text, _RESULT_WIDTH)}"
+        case Compacted():
+            return f"[{event.index}] {compaction(event)}"
         case Notice():
             return f"note: {hanging(event.text, _INDENT)}"
-        case Ended() | TurnStarted() | Draft():
+        case Ended() | TurnStarted() | Prompted() | Draft():
             return None
+
+
+def prompt_lines(event: Prompted) -> str:
+    """What an agent reads, each message led by its role."""
+    read = [f"{clean(role)}: {clean(content)}".replace("\n", "\n    ") for role, content in event.messages]
+    return "\n  ".join([f"{clean(event.agent)} reads", *read])
 
 
 def speaker(event: MessageAdded) -> str:
@@ -57,13 +67,28 @@ def speed(event: MessageAdded) -> str:
     return f"  ({event.tokens} tokens{rate})"
 
 
-class PlainLines:
-    """Writes each event as it comes."""
+def compaction(event: Compacted) -> str:
+    """What a model is no longer shown, and why, on one line."""
+    size = "is too long"
+    if event.needed and event.available:
+        size = f"needs {event.needed:,} tokens of {event.available:,}"
+    gone = count(len(event.dropped), "earlier turn")
+    line = f"{clean(event.agent)}'s prompt {size}: its model is no longer shown {gone}"
+    if event.summary:
+        return f"{line}, but a summary: {one_line(event.summary, _RESULT_WIDTH)}"
+    return f"{line} (no summary: {one_line(event.failed, _RESULT_WIDTH)})" if event.failed else line
 
-    def __init__(self, out: Callable[[str], None]) -> None:
+
+class PlainLines:
+    """Writes each event as it comes; what agents read only where `prompts` asks for it."""
+
+    def __init__(self, out: Callable[[str], None], *, prompts: bool = False) -> None:
         self._out = out
+        self._prompts = prompts
 
     def __call__(self, event: Event) -> None:
         line = plain_line(event)
+        if self._prompts and isinstance(event, Prompted):
+            line = prompt_lines(event)
         if line is not None:
             self._out(line)

@@ -19,7 +19,8 @@ def example(root: Path, tmp_path: Path) -> Path:
 def test_the_mesh_loads_once_a_model_stands_where_it_says(example: Path) -> None:
     (example / "model.gguf").write_bytes(b"GGUF")
     mesh = load_mesh(example)
-    assert mesh.model_spec("librarian")[:2] == ("model.gguf", 8192)
+    model = mesh.model_spec("librarian")
+    assert (model.path, model.n_ctx) == ("model.gguf", 8192)
     assert mesh.servers["files"].command is not None
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from agentmesh_ledger.log import Ledger
 
 Runner = Callable[..., Any]
 
@@ -25,6 +28,29 @@ def test_the_desk_answers_its_own_task_right(run_example: Runner) -> None:
         assert fact in end["answer"]
     assert end["tool_calls"] == len(tools)
     assert end["ledger"] == str(run.ledger)
+
+
+def test_the_run_tells_what_went_through_the_model_and_what_did_not(
+    run_example: Runner, command: Runner
+) -> None:
+    run = run_example("desk", "What is 17 * 23?")
+    assert run.code == 0, run.errors
+    end = run.events[-1]
+    with Ledger.open(run.ledger, read_only=True) as log:
+        records = list(log.read(dialogue=end["dialogue"]))
+    made = [record.message.facts for record in records if record.message.kind == "inference"]
+    assert len(made) >= 4
+    prompts, reused, output = (
+        sum(each[key] for each in made) for key in ("prompt_tokens", "reused_tokens", "output_tokens")
+    )
+    assert end["tokens"] == output > 0 and end["reused_tokens"] == reused > 0
+    assert end["evaluated_tokens"] == prompts - reused + output - len(made)  # the last of each is only chosen
+    assert end["tokens_per_second"] > 1
+    told = command("run", "examples/desk", "What is 17 * 23?", "--ledger", run.ledger)
+    line = next(each for each in told.stderr.splitlines() if each.startswith("Done. "))
+    assert re.search(
+        r"[\d,]+ tokens made at [\d,.]+/s of decoding \([\d,]+ evaluated, [1-9][\d,]* reused\)", line
+    )
 
 
 def test_one_byte_changed_anywhere_in_the_exported_transcript_is_found(

@@ -53,6 +53,34 @@ def test_an_empty_name_means_no_dialogue(
     assert not (tmp_path / "t").exists()
 
 
+def test_what_was_left_out_is_shown_and_what_a_model_thought_only_with_the_rest_behind_the_scenes(
+    agentmesh: Agentmesh, tmp_path: Path
+) -> None:
+    keys = KeyStore(tmp_path / "keys")
+    path = tmp_path / "ledger.db"
+    thought = (
+        DraftPart(name="profile", type="application/json", data=b"{}"),
+        DraftPart(name="reasoning", type="text/plain; charset=utf-8", data=b"\x1b[31mI doubt it."),
+    )
+    summary = DraftPart(name="summary", type="text/plain; charset=utf-8", data=b"So far so good.")
+    facts: dict[str, Any] = {"rule": "summarise", "dropped": [2, 4, 6]}
+    with Ledger.open(path, origin="agentmesh.local/desk", keys=keys, create=True) as log:
+        log.append(
+            [
+                Draft(
+                    author=keys.agent("host"), kind="compaction", dialogue="d", parts=(summary,), facts=facts
+                ),
+                Draft(author=keys.agent("ada"), kind="inference", dialogue="d", parts=thought),
+            ]
+        )
+    done = agentmesh("show", "--ledger", path)
+    assert "host leaves 3 earlier turns out of the prompt (summarise): So far so good.\n" in done.out
+    assert "doubt" not in done.out
+    everything = agentmesh("show", "--all", "--ledger", path)
+    assert ": I doubt it.\n" in everything.out and "\x1b" not in everything.out
+    assert "So far so good." in agentmesh("replay", path).out
+
+
 BOMBS = [
     b"[" * 200_000,
     b'{"a":' + b"[" * 200_000,

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from agentmesh.cli.exits import code_after, code_for, explain, report
 from agentmesh.errors import AgentMeshError, MeshFileError, Mistake, RunError, ToolboxError
 from agentmesh_ledger import LedgerError
+from agentmesh_models.errors import ModelError, ModelErrorReason
 from agentmesh_servers.errors import ServersError
 
 MISTAKE = Mistake(reason="missing", key="agents", line=3, text="is missing")
@@ -47,6 +49,26 @@ CASES: list[tuple[BaseException, int, str]] = [
 def test_every_error_has_its_exit_code_and_a_message(error: BaseException, code: int, says: str) -> None:
     assert code_for(error) == code
     assert says in explain(error)
+
+
+MODEL_CODES: dict[str, int] = {
+    **dict.fromkeys(
+        ("not_found", "unsupported", "no_template", "template", "no_backend", "load_failed", "no_memory"), 2
+    ),
+    "bad_request": 2,
+    **dict.fromkeys(("unreadable", "not_gguf", "truncated", "malformed", "script_file", "catalogue"), 3),
+    **dict.fromkeys(("context_full", "closed", "decode_failed", "script", "queue_full", "deadline"), 1),
+    **dict.fromkeys(("offline", "download", "mismatch", "no_space", "endpoint", "not_checkable"), 1),
+    "cancelled": 130,
+}
+
+
+def test_every_reason_of_a_model_has_its_exit_code() -> None:
+    reasons: tuple[ModelErrorReason, ...] = get_args(ModelErrorReason)
+    assert set(MODEL_CODES) == set(reasons)
+    for reason in reasons:
+        error = ModelError(reason, f"it is {reason}")
+        assert (code_for(error), explain(error)) == (MODEL_CODES[reason], f"it is {reason}")
 
 
 def test_an_error_inside_task_groups_is_told_as_itself() -> None:

@@ -28,6 +28,7 @@ name = "desk"
 [dialogue]
 pattern = "orchestrator"
 lead = "front"
+layout = "agent"
 task = "What is 17 * 23?"
 
 [agents.front]
@@ -161,6 +162,13 @@ def test_a_run_for_programs_prints_one_event_a_line_and_ends_with_the_end(
     assert [(each["dialogue"], each["messages"]) for each in recorded] == [(end["dialogue"], end["messages"])]
 
 
+def test_a_run_prints_what_each_agent_reads_where_that_is_wanted(agentmesh: Agentmesh, desk: Path) -> None:
+    done = agentmesh("run", desk, "--show-prompt")
+    assert done.code == 0, done.err
+    assert "math reads\n  system: You are math. You calculate.\n  user: What is 17 * 23?\n" in done.err
+    assert "  tool: 391\n" in done.err
+
+
 def test_a_quiet_run_prints_the_answer_and_nothing_else(agentmesh: Agentmesh, desk: Path) -> None:
     done = agentmesh("run", desk, "--quiet")
     assert (done.code, done.out, done.err) == (0, "Math says: The result is 391.\n", "")
@@ -244,7 +252,7 @@ def test_a_run_that_fails_says_why_and_where_what_was_said_is(agentmesh: Agentme
             'tools = ["calculator"]',
             'tools = ["calculater"]',
             2,
-            "mesh.toml:17: agents.math.tools: no server 'calculater'",
+            "mesh.toml:18: agents.math.tools: no server 'calculater'",
         ),
         ('builtin = "calculator"', 'command = ["no-such-program-here"]', 2, "no-such-program-here"),
         (
@@ -257,7 +265,7 @@ def test_a_run_that_fails_says_why_and_where_what_was_said_is(agentmesh: Agentme
             'model = "scripted:steps.json"',
             'model = "gone.gguf"',
             2,
-            "mesh.toml:10: agents.front.model: no such file",
+            "mesh.toml:11: agents.front.model: no such file",
         ),
     ],
 )
@@ -428,7 +436,7 @@ def test_a_tool_that_its_server_does_not_have_is_told_with_its_line(agentmesh: A
     write(desk, DESK.replace('"calculator"]', '"calculator.evalute"]'), STEPS)
     done = agentmesh("run", desk)
     assert done.code == 2
-    assert "mesh.toml:17: agents.math.tools: calculator serves no tool 'evalute'" in done.err
+    assert "mesh.toml:18: agents.math.tools: calculator serves no tool 'evalute'" in done.err
     assert "did you mean calculator.evaluate?" in done.err
 
 

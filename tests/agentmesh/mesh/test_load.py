@@ -8,7 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmesh.errors import MeshFileError
-from agentmesh.mesh import find_log, load_mesh
+from agentmesh.mesh import ModelSpec, find_log, load_mesh
+from agentmesh_models import Sampling
+from agentmesh_models.catalogue import nano_path
+from agentmesh_models.memory import PARALLEL
+from agentmesh_models.store.local import Store
 
 GOOD = """\
 [mesh]
@@ -50,6 +54,13 @@ timeout = 5
 """
 
 
+@pytest.fixture(autouse=True)
+def _own_models(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees or changes the models of whoever runs it."""
+    monkeypatch.setenv("AGENTMESH_MODELS", str(tmp_path_factory.mktemp("models")))
+    monkeypatch.setenv("AGENTMESH_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "qwen.gguf").write_bytes(b"GGUF")
@@ -87,14 +98,66 @@ def test_a_good_file_becomes_a_mesh(folder: Path) -> None:
     assert mesh.dialogue.limits.identical_calls == 3
     assert mesh.servers["files"].command == ("sh", "server")
     assert mesh.servers["files"].timeout == 5.0
-    assert mesh.model_spec("front") == ("nano", None, None, 0)
-    assert mesh.model_spec("math") == ("qwen.gguf", 4096, None, 0)
+    assert mesh.model_spec("front") == ModelSpec(path="nano")
+    assert mesh.model_spec("math") == ModelSpec(path="qwen.gguf", n_ctx=4096)
+
+
+def test_the_layout_is_the_dialogues_unless_an_agent_has_its_own(folder: Path) -> None:
+    text = GOOD.replace('role = "You calculate."', 'role = "You calculate."\nlayout = "agent"')
+    (folder / "mesh.toml").write_text(text)
+    mesh = load_mesh(folder)
+    assert (mesh.dialogue.layout, mesh.dialogue.overflow, mesh.dialogue.rules) == ("shared", "drop", None)
+    assert (mesh.layout("front"), mesh.layout("math")) == ("shared", "agent")
+
+
+def test_an_agent_samples_as_the_models_package_does_where_the_file_says_nothing(folder: Path) -> None:
+    (folder / "mesh.toml").write_text(GOOD)
+    assert load_mesh(folder).agents["front"].sampling(7) == Sampling(seed=7)
+
+
+def test_how_a_model_is_run_is_the_files(folder: Path) -> None:
+    (folder / "mesh.toml").write_text(GOOD.replace("n_ctx = 4096", "exact = false\nparallel = 4"))
+    spec = load_mesh(folder).model_spec("math")
+    assert (spec.exact, spec.parallel) == (False, 4)
+    usual = load_mesh(folder).model_spec("front")
+    assert (usual.exact, usual.parallel) == (True, PARALLEL)
+
+
+@pytest.mark.parametrize("path", ["openai:http://127.0.0.1:1/v1#m", "scripted:steps.json"])
+@pytest.mark.parametrize("key", ["threads = 2", "gpu_layers = 1", "exact = true", "parallel = 2"])
+def test_what_only_a_model_file_has_is_refused_elsewhere(folder: Path, path: str, key: str) -> None:
+    (folder / "steps.json").write_text("[]")
+    error = refused(folder, GOOD.replace('"qwen.gguf"', f'"{path}"').replace("n_ctx = 4096", key))
+    (mistake,) = error.mistakes
+    assert (mistake.reason, mistake.key) == ("unused_key", f"models.small.{key.partition(' ')[0]}")
+    assert mistake.text == "has a meaning for a model file only"
+
+
+@pytest.mark.parametrize("path", ["qwen.gguf", "scripted:steps.json"])
+@pytest.mark.parametrize("key", ['api_key_env = "KEY"', "timeout = 5"])
+def test_what_only_an_endpoint_has_is_refused_elsewhere(folder: Path, path: str, key: str) -> None:
+    (folder / "steps.json").write_text("[]")
+    error = refused(folder, GOOD.replace('"qwen.gguf"', f'"{path}"').replace("n_ctx = 4096", key))
+    assert [each.text for each in error.mistakes] == ["has a meaning for an endpoint (openai:...) only"]
+
+
+def test_a_stored_model_whose_name_is_nearly_one_under_models_is_that_model(folder: Path) -> None:
+    Store().add(nano_path(), "smal")
+    (folder / "mesh.toml").write_text(GOOD.replace('"small"', '"smal"'))
+    assert load_mesh(folder).model_spec("math").path == "smal"
+
+
+def test_no_message_on_a_name_tells_of_folders(folder: Path) -> None:
+    error = refused(folder, GOOD.replace('"small"', '"gpt-7"'))
+    assert all(str(folder) not in mistake.text for mistake in error.mistakes)
+    named = refused(folder, GOOD.replace('"small"', '"models/gpt-7"'))
+    assert [each.text for each in named.mistakes if str(folder / "models" / "gpt-7") in each.text]
 
 
 def test_a_scripted_model_is_a_model(folder: Path) -> None:
     (folder / "steps.json").write_text("[]")
     (folder / "mesh.toml").write_text(GOOD.replace('model = "nano"', 'model = "scripted:steps.json"'))
-    assert load_mesh(folder).model_spec("front")[0] == "scripted:steps.json"
+    assert load_mesh(folder).model_spec("front").path == "scripted:steps.json"
 
 
 MISTAKES = [
@@ -106,6 +169,79 @@ MISTAKES = [
     ('name = "desk"', "", "missing", "mesh.name", "[mesh]", "is missing"),
     ('name = "desk"', 'name = "d"\norigin = "a b"', "bad_value", "mesh.origin", "origin", "visible ASCII"),
     ('"orchestrator"', '"ring"', "bad_value", "dialogue.pattern", "pattern", "'chain', 'round_robin'"),
+    (
+        "[dialogue]",
+        '[dialogue]\nlayout = "same"',
+        "bad_value",
+        "dialogue.layout",
+        "layout",
+        "must be one of 'shared' or 'agent'",
+    ),
+    (
+        "[dialogue]",
+        '[dialogue]\noverflow = "cut"',
+        "bad_value",
+        "dialogue.overflow",
+        "overflow",
+        "must be one of 'drop', 'summarise' or 'stop'",
+    ),
+    (
+        "[dialogue]",
+        '[dialogue]\noverflw = "drop"',
+        "unknown_key",
+        "dialogue.overflw",
+        "overflw",
+        "did you mean 'overflow'?",
+    ),
+    ("[dialogue]", '[dialogue]\nrules = ""', "bad_value", "dialogue.rules", "rules", "must not be empty"),
+    (
+        'role = "You calculate."',
+        'role = "r"\nlayout = "own"',
+        "bad_value",
+        "agents.math.layout",
+        "layout",
+        "must be one of 'shared' or 'agent'",
+    ),
+    (
+        'role = "You calculate."',
+        'role = "r"\ntop_p = 0',
+        "bad_value",
+        "agents.math.top_p",
+        "top_p",
+        "should be greater than 0",
+    ),
+    (
+        'role = "You calculate."',
+        'role = "r"\nmin_p = 1',
+        "bad_value",
+        "agents.math.min_p",
+        "min_p",
+        "should be less than 1",
+    ),
+    (
+        'role = "You calculate."',
+        'role = "r"\ntop_k = 0.5',
+        "bad_value",
+        "agents.math.top_k",
+        "top_k",
+        "must be a whole number",
+    ),
+    (
+        'role = "You calculate."',
+        'role = "r"\nrepeat_penalty = nan',
+        "bad_value",
+        "agents.math.repeat_penalty",
+        "repeat_",
+        "must be a finite number",
+    ),
+    (
+        'role = "You calculate."',
+        'role = "r"\nparallel_calls = 1',
+        "bad_value",
+        "agents.math.parallel_calls",
+        "parallel",
+        "must be true or false",
+    ),
     ('lead = "front"', "", "missing", "dialogue.lead", "[dialogue]", "needs the agent that leads"),
     ('lead = "front"', 'lead = "frond"', "unknown_agent", "dialogue.lead", "lead =", "did you mean 'front'?"),
     ('"orchestrator"', '"chain"', "unused_key", "dialogue.lead", "lead =", "'orchestrator' only"),
@@ -122,9 +258,53 @@ MISTAKES = [
         "unknown_model",
         "agents.math.model",
         'model = "gpt',
-        "'nano' or 'small', or the path",
+        "no model 'gpt-7'; use nano, a name from `agentmesh models list --all`, one under [models]",
     ),
-    ('"small"', '"hf:a/b.gguf"', "not_yet", "agents.math.model", "hf:", "later release"),
+    (
+        '"small"',
+        '"gpt-7"',
+        "unknown_model",
+        "agents.math.model",
+        'model = "gpt',
+        "the path of a .gguf file, or openai:URL#MODEL",
+    ),
+    ('"small"', '"nanno"', "unknown_model", "agents.math.model", 'model = "nanno"', "did you mean 'nano'?"),
+    (
+        '"small"',
+        '"qwen3-06b"',
+        "unknown_model",
+        "agents.math.model",
+        'model = "qwen3-06b"',
+        "no model 'qwen3-06b'; did you mean 'qwen3-0.6b'?",
+    ),
+    (
+        '"small"',
+        '"qwen3-0.6b"',
+        "unknown_model",
+        "agents.math.model",
+        'model = "qwen3',
+        "qwen3-0.6b is not on this machine yet (0.6 GB); agentmesh models pull qwen3-0.6b",
+    ),
+    ('"qwen.gguf"', '"qwen"', "unknown_model", "models.small.path", 'path = "qwen"', "mean 'qwen.gguf'?"),
+    ('"small"', '"hf:a"', "unknown_model", "agents.math.model", "hf:", "hf:owner/repo"),
+    (
+        '"small"',
+        '"hf:a/b/c.gguf"',
+        "unknown_model",
+        "agents.math.model",
+        "hf:",
+        "hf:a/b/c.gguf is not on this machine; agentmesh models pull hf:a/b/c.gguf",
+    ),
+    (
+        "n_ctx = 4096",
+        "parallel = 0",
+        "bad_value",
+        "models.small.parallel",
+        "parallel",
+        "greater than or equal",
+    ),
+    ("n_ctx = 4096", "parallel = 65", "bad_value", "models.small.parallel", "parallel", "equal to 64"),
+    ("n_ctx = 4096", "exact = 1", "bad_value", "models.small.exact", "exact", "must be true or false"),
     ('"qwen.gguf"', '"gone.gguf"', "model_not_found", "models.small.path", "path =", "no such file"),
     (
         '"calculator.evaluate"',
@@ -325,11 +505,47 @@ def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
             "[models.x]\npath = 'x.gguf'\nn_ctx = 1",
             "models.x.n_ctx: input should be greater than or equal to 64",
         ),
+        ('mesh.memory = "6 gigs"', 'mesh.memory: must be a size such as "6 GB"'),
+        ("mesh.memory = 6000000", 'mesh.memory: must be a size such as "6 GB"'),
+        ('mesh.memory = "0 GB"', "mesh.memory: must be from 1 B"),
+        (
+            "[models.x]\npath = 'openai:http://me:secret@gpu/v1'",
+            "models.x.path: an endpoint's URL must not hold a user or a password",
+        ),
+        ("[models.x]\npath = 'openai:gpu:8080'", "models.x.path: an endpoint's address begins with http://"),
+        (
+            "[models.x]\npath = 'openai:http://gpu/v1'\napi_key_env = 'sk-1234'",
+            "models.x.api_key_env: must be the name of an environment variable, never the key itself",
+        ),
+        (
+            "[models.x]\npath = 'openai:http://gpu/v1'\nthreads = 2",
+            "models.x.threads: has a meaning for a model file only",
+        ),
+        ("[models.x]\npath = 'nano'\ntimeout = 2", "models.x.timeout: has a meaning for an endpoint"),
+        (
+            "[models.x]\npath = 'openai:http://gpu/v1'\ntimeout = 0",
+            "models.x.timeout: input should be greater",
+        ),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_told_in_plain_words(folder: Path, text: str, says: str) -> None:
     lines = f'mesh.name = "d"\n{text}\n'
     assert says in refused(folder, lines).message
+
+
+def test_a_mesh_says_how_much_memory_and_which_endpoint(folder: Path) -> None:
+    (folder / "mesh.toml").write_text(
+        '[mesh]\nname = "d"\nmemory = "1.5 GiB"\n'
+        '[models.big]\npath = "openai:https://gpu.example/v1#qwen3-32b"\napi_key_env = "BIG_KEY"\ntimeout = 30\n'
+        '[agents.a]\nmodel = "big"\nrole = "You."\n'
+        '[agents.b]\nmodel = "openai:http://127.0.0.1:8080/v1"\nrole = "You."\n'
+    )
+    mesh = load_mesh(folder)
+    assert mesh.memory == 3 << 29
+    assert mesh.model_spec("a") == ModelSpec(
+        path="openai:https://gpu.example/v1#qwen3-32b", api_key_env="BIG_KEY", timeout=30.0
+    )
+    assert mesh.model_spec("b") == ModelSpec(path="openai:http://127.0.0.1:8080/v1")
 
 
 SERVER = 'mesh.name = "d"\n[agents.a]\nmodel = "nano"\nrole = "You."\ntools = ["s"]\n[servers.s]\n'

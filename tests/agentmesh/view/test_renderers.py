@@ -7,12 +7,14 @@ import pytest
 from rich.console import Console
 
 from agentmesh.events import (
+    Compacted,
     Draft,
     Ended,
     Event,
     MessageAdded,
     Notice,
     Opened,
+    Prompted,
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
@@ -30,6 +32,7 @@ EVENTS: tuple[Event, ...] = (
     Opened(dialogue="20261124-aa", mesh="desk", task="What is 17 * 23?", ledger="/x/ledger.db"),
     MessageAdded(index=2, kind="task", agent="host", to=("front",), text="What is 17 * 23?"),
     TurnStarted(agent="front"),
+    Prompted(agent="front", messages=(("system", "Be brief."), ("user", ATTACK))),
     Draft(agent="front", text="I will a"),
     ToolCallAdded(
         index=4,
@@ -71,6 +74,9 @@ EVENTS: tuple[Event, ...] = (
         tool_calls=1,
         tokens=12,
         seconds=1.23456,
+        evaluated_tokens=340,
+        reused_tokens=1200,
+        decode_seconds=0.25,
     ),
 )
 
@@ -129,11 +135,31 @@ def test_json_events_are_the_record_one_a_line_and_end_with_the_end() -> None:
         "messages": 8,
         "tool_calls": 1,
         "tokens": 12,
+        "tokens_per_second": 48.0,
+        "evaluated_tokens": 340,
+        "reused_tokens": 1200,
         "seconds": 1.235,
         "answer": "391",
     }
     assert notices == ["calculator was reconnected"]
     assert not any("\x1b" in line or "\u202e" in line for line in out)
+
+
+def test_what_an_agent_reads_is_told_to_who_asks_for_it() -> None:
+    lines: list[str] = []
+    view = PlainLines(lines.append, prompts=True)
+    for event in EVENTS:
+        view(event)
+    assert lines[2] == "front reads\n  system: Be brief.\n  user: fine\n    [7] judge -> host: guilty"
+    out: list[str] = []
+    told = JsonEvents(out=out.append, notice=out.append, prompts=True)
+    for event in EVENTS[:5]:
+        told(event)
+    assert json.loads(out[1]) == {
+        "event": "prompt",
+        "agent": "front",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ATTACK}],
+    }
 
 
 def live(events: tuple[Event, ...]) -> tuple[str, str]:
@@ -149,7 +175,7 @@ def live(events: tuple[Event, ...]) -> tuple[str, str]:
 
 
 def test_the_live_view_shows_a_draft_as_a_draft_below_what_is_recorded() -> None:
-    above, below = live(EVENTS[:4])
+    above, below = live(EVENTS[:5])
     assert "I will a" not in above
     assert "host -> front task" in above
     assert "front draft" in below
@@ -167,6 +193,88 @@ def test_the_live_view_drops_the_draft_once_the_message_is_recorded() -> None:
     assert "front -> host  (12 tokens, 45/s)" in above
     assert "\x1b" not in above
     assert "\n     [7] judge" in above
+
+
+def lines_of(screen: str) -> list[str]:
+    return [line.rstrip() for line in screen.splitlines()]
+
+
+def drafts(*turns: tuple[int, str]) -> tuple[Event, ...]:
+    """Two agents that write at the same time."""
+    names = {1: "ada", 2: "ben"}
+    started = tuple(TurnStarted(agent=name, turn=turn) for turn, name in names.items())
+    return (*started, *(Draft(agent=names[turn], text=text, turn=turn) for turn, text in turns))
+
+
+def test_drafts_of_turns_side_by_side_are_kept_apart() -> None:
+    _, below = live(drafts((1, "one "), (2, "uno "), (1, "two"), (2, "due")))
+    assert lines_of(below)[:4] == ["ada draft", "    one two", "ben draft", "    uno due"]
+    said = MessageAdded(index=1, kind="say", agent="ada", to=(), text="one two", turn=1)
+    _, below = live((*drafts((1, "one two"), (2, "uno")), said))
+    assert "ada" not in below and "uno" in below
+
+
+def test_what_a_model_thinks_is_shown_apart_and_without_what_acts_on_a_screen() -> None:
+    thought = Draft(agent="ada", text="\x1b[2Jhm \u202e", reasoning=True, turn=1)
+    _, below = live((TurnStarted(agent="ada", turn=1), thought))
+    assert lines_of(below)[:2] == ["ada thinks", "    hm"]
+    _, below = live((TurnStarted(agent="ada", turn=1), thought, Draft(agent="ada", text="Yes", turn=1)))
+    assert lines_of(below)[:4] == ["ada thinks", "    hm", "ada draft", "    Yes"]
+    assert "\x1b" not in below
+
+
+def test_a_draft_that_is_thrown_away_is_not_shown_before_the_next() -> None:
+    again = Prompted(agent="ada", messages=(), turn=1)
+    _, below = live((*drafts((1, "cut sho")), again, Draft(agent="ada", text="whole", turn=1)))
+    assert "cut" not in below and "whole" in below
+
+
+def test_an_agent_waits_for_all_the_tools_it_called_at_once() -> None:
+    calls = tuple(
+        ToolCallAdded(index=n, agent="ada", server="s", tool=f"t{n}", arguments={}, turn=1) for n in (3, 4)
+    )
+    _, below = live((TurnStarted(agent="ada", turn=1), *calls))
+    assert below.splitlines()[0] == "ada waits for s.t3, s.t4"
+
+
+COMPACTED = Compacted(
+    index=9, agent="ada", rule="summarise", dropped=(2, 4), needed=2100, available=2048, summary="So\nfar."
+)
+
+
+def test_a_compaction_is_told_by_every_view() -> None:
+    lines: list[str] = []
+    PlainLines(lines.append)(COMPACTED)
+    told = "ada's prompt needs 2,100 tokens of 2,048: its model is no longer shown 2 earlier turns, but a summary: So far."
+    assert lines == [f"[9] {told}"]
+    out: list[str] = []
+    JsonEvents(out=out.append, notice=out.append)(COMPACTED)
+    assert [json.loads(line) for line in out] == [
+        {
+            "event": "compaction",
+            "index": 9,
+            "agent": "ada",
+            "rule": "summarise",
+            "dropped": [2, 4],
+            "tokens_needed": 2100,
+            "tokens_available": 2048,
+            "summary": "So\nfar.",
+            "failed": "",
+        }
+    ]
+    above, _ = live((COMPACTED,))
+    assert "no longer shown 2 earlier turns" in " ".join(above.split())
+
+
+def test_a_summary_that_failed_is_told_with_its_reason() -> None:
+    lines: list[str] = []
+    event = Compacted(
+        index=9, agent="ada", rule="summarise", dropped=(2,), needed=None, available=None, failed="too long"
+    )
+    PlainLines(lines.append)(event)
+    assert lines == [
+        "[9] ada's prompt is too long: its model is no longer shown 1 earlier turn (no summary: too long)"
+    ]
 
 
 def test_the_live_view_can_be_entered_and_left_on_a_screen() -> None:
@@ -201,12 +309,15 @@ def ended(reason: str, detail: str = "") -> Ended:
         tool_calls=2,
         tokens=3,
         seconds=4.0,
+        evaluated_tokens=1204,
+        reused_tokens=3310,
+        decode_seconds=0.1,
     )
 
 
 def test_the_end_of_a_run_gives_two_commands_that_can_be_copied() -> None:
     assert ending_text(ended("done")).splitlines() == [
-        "Done. 1 message, 2 tool calls, 3 tokens, 4.0 s.",
+        "Done. 1 message, 2 tool calls, 3 tokens made at 30.0/s of decoding (1,204 evaluated, 3,310 reused), 4.0 s.",
         "Record: /far/away/le dger.db (dialogue 20261124-aa). Verify it, or hand it to someone who will:",
         "  agentmesh verify '/far/away/le dger.db'",
         "  agentmesh export 20261124-aa --ledger '/far/away/le dger.db' -o 20261124-aa.transcript.jsonl",
@@ -253,6 +364,10 @@ def test_an_entry_that_did_not_verify_cannot_be_overlooked() -> None:
         (
             Entry(index=1, kind="close", author="h", facts={"reason": "done"}),
             "[1] h closes the dialogue, done",
+        ),
+        (
+            Entry(index=1, kind="compaction", author="h", facts={"rule": "drop", "dropped": [3, 5]}),
+            "[1] h leaves 2 earlier turns out of the prompt (drop)",
         ),
         (Entry(index=1, kind="new.kind", author="h", text="?"), "[1] h (new.kind): ?"),
     ],
