@@ -27,6 +27,7 @@ types: .venv
 bench: .venv
 	$(PY) benchmarks/dialogue.py
 	$(PY) benchmarks/ledger.py --quick
+	$(PY) benchmarks/engine.py --quick
 	$(PY) benchmarks/tamper.py --mutations 2000 --databases 300
 
 wheel: .venv
