@@ -39,6 +39,7 @@ from typing import Any, Final
 
 from figures.bystanders import Moment, moment, others
 from figures.contest import SLOTS, SPIN, Conditions, Contestant, Kind, NotInstalled, Prompt, Run
+from figures.figure import Figure
 from figures.random_model import SHAPES, words, write_model
 
 os.environ.update(SPIN)  # this process reads vocabularies with the same library
@@ -117,32 +118,6 @@ RATIOS: Final[Mapping[str, Ratio]] = MappingProxyType(
 DIALOGUE: Final = ("evaluated_per_distinct", "ttft12_per_ttft2")
 CANCEL: Final = ("cancel_decoding", "cancel_reading")
 NAMES: Final = (*RATIOS, *DIALOGUE, *CANCEL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A measured ratio and its bound. `said` is what it was made of; a value of None could not be measured."""
-
-    name: str
-    value: float | None
-    least: float | None = None
-    most: float | None = None
-    said: str = ""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the bound is kept."""
-        if self.value is None:
-            return False
-        return (self.least is None or self.value >= self.least) and (
-            self.most is None or self.value <= self.most
-        )
-
-    def line(self) -> str:
-        """For people."""
-        wanted = f"at least {self.least}" if self.least is not None else f"at most {self.most}"
-        value = "-" if self.value is None else f"{self.value:.3g}"
-        return f"{self.name:24} {value:>7}  {wanted:14} {'ok' if self.kept else 'MISSED':7} {self.said}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,38 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from figures.figure import Figure
 from figures.primitive import BareCommit, sign_rate, verify_rate
 from figures.proving import prove
 from figures.reading import has_jobs, read
 from figures.workload import Desk
 
 SMALL = 10_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """A measured ratio and its limit. `said` is what it was made of; a value of None could not be measured."""
-
-    name: str
-    value: float | None
-    least: float | None = None
-    most: float | None = None
-    said: str = ""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the limit is kept."""
-        if self.value is None:
-            return False
-        return (self.least is None or self.value >= self.least) and (
-            self.most is None or self.value <= self.most
-        )
-
-    def line(self) -> str:
-        """For people."""
-        wanted = f"at least {self.least}" if self.least is not None else f"at most {self.most}"
-        value = "-" if self.value is None else f"{self.value:.3g}"
-        return f"{self.name:20} {value:>8}  {wanted:14} {'ok' if self.kept else 'missed':7} {self.said}"
 
 
 def append_figure(folder: Path, rounds: int, seconds: float) -> Figure:

@@ -113,7 +113,7 @@ class Contestant:
         )
         try:
             self._answer()
-        except BaseException:
+        except BaseException:  # whatever broke off, Ctrl-C too: the process must not outlive it
             self.__exit__(None, None, None)
             raise
 

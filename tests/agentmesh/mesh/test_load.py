@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,8 @@ from hypothesis import strategies as st
 from agentmesh.errors import MeshFileError
 from agentmesh.mesh import ModelSpec, find_log, load_mesh
 from agentmesh_models import Sampling
-from agentmesh_models.catalogue import nano_path
-from agentmesh_models.memory import PARALLEL
-from agentmesh_models.store.local import Store
+
+Refused = Callable[[str], MeshFileError]
 
 GOOD = """\
 [mesh]
@@ -54,28 +54,6 @@ timeout = 5
 """
 
 
-@pytest.fixture(autouse=True)
-def _own_models(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test sees or changes the models of whoever runs it."""
-    monkeypatch.setenv("AGENTMESH_MODELS", str(tmp_path_factory.mktemp("models")))
-    monkeypatch.setenv("AGENTMESH_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "qwen.gguf").write_bytes(b"GGUF")
-    (tmp_path / "texts").mkdir()
-    return tmp_path
-
-
-def refused(folder: Path, text: str) -> MeshFileError:
-    path = folder / "mesh.toml"
-    path.write_text(text, encoding="utf-8")
-    with pytest.raises(MeshFileError) as caught:
-        load_mesh(path)
-    return caught.value
-
-
 def line_of(text: str, part: str) -> int:
     return text[: text.index(part)].count("\n") + 1
 
@@ -113,51 +91,6 @@ def test_the_layout_is_the_dialogues_unless_an_agent_has_its_own(folder: Path) -
 def test_an_agent_samples_as_the_models_package_does_where_the_file_says_nothing(folder: Path) -> None:
     (folder / "mesh.toml").write_text(GOOD)
     assert load_mesh(folder).agents["front"].sampling(7) == Sampling(seed=7)
-
-
-def test_how_a_model_is_run_is_the_files(folder: Path) -> None:
-    (folder / "mesh.toml").write_text(GOOD.replace("n_ctx = 4096", "exact = false\nparallel = 4"))
-    spec = load_mesh(folder).model_spec("math")
-    assert (spec.exact, spec.parallel) == (False, 4)
-    usual = load_mesh(folder).model_spec("front")
-    assert (usual.exact, usual.parallel) == (True, PARALLEL)
-
-
-@pytest.mark.parametrize("path", ["openai:http://127.0.0.1:1/v1#m", "scripted:steps.json"])
-@pytest.mark.parametrize("key", ["threads = 2", "gpu_layers = 1", "exact = true", "parallel = 2"])
-def test_what_only_a_model_file_has_is_refused_elsewhere(folder: Path, path: str, key: str) -> None:
-    (folder / "steps.json").write_text("[]")
-    error = refused(folder, GOOD.replace('"qwen.gguf"', f'"{path}"').replace("n_ctx = 4096", key))
-    (mistake,) = error.mistakes
-    assert (mistake.reason, mistake.key) == ("unused_key", f"models.small.{key.partition(' ')[0]}")
-    assert mistake.text == "has a meaning for a model file only"
-
-
-@pytest.mark.parametrize("path", ["qwen.gguf", "scripted:steps.json"])
-@pytest.mark.parametrize("key", ['api_key_env = "KEY"', "timeout = 5"])
-def test_what_only_an_endpoint_has_is_refused_elsewhere(folder: Path, path: str, key: str) -> None:
-    (folder / "steps.json").write_text("[]")
-    error = refused(folder, GOOD.replace('"qwen.gguf"', f'"{path}"').replace("n_ctx = 4096", key))
-    assert [each.text for each in error.mistakes] == ["has a meaning for an endpoint (openai:...) only"]
-
-
-def test_a_stored_model_whose_name_is_nearly_one_under_models_is_that_model(folder: Path) -> None:
-    Store().add(nano_path(), "smal")
-    (folder / "mesh.toml").write_text(GOOD.replace('"small"', '"smal"'))
-    assert load_mesh(folder).model_spec("math").path == "smal"
-
-
-def test_no_message_on_a_name_tells_of_folders(folder: Path) -> None:
-    error = refused(folder, GOOD.replace('"small"', '"gpt-7"'))
-    assert all(str(folder) not in mistake.text for mistake in error.mistakes)
-    named = refused(folder, GOOD.replace('"small"', '"models/gpt-7"'))
-    assert [each.text for each in named.mistakes if str(folder / "models" / "gpt-7") in each.text]
-
-
-def test_a_scripted_model_is_a_model(folder: Path) -> None:
-    (folder / "steps.json").write_text("[]")
-    (folder / "mesh.toml").write_text(GOOD.replace('model = "nano"', 'model = "scripted:steps.json"'))
-    assert load_mesh(folder).model_spec("front").path == "scripted:steps.json"
 
 
 MISTAKES = [
@@ -371,11 +304,11 @@ MISTAKES = [
     ("old", "new", "reason", "key", "at", "says"), MISTAKES, ids=[f"{m[3]}-{m[2]}" for m in MISTAKES]
 )
 def test_a_mistake_is_told_with_key_line_and_help(
-    folder: Path, old: str, new: str, reason: str, key: str, at: str, says: str
+    folder: Path, old: str, new: str, reason: str, key: str, at: str, says: str, refused: Refused
 ) -> None:
     assert old in GOOD
     text = GOOD.replace(old, new, 1)
-    error = refused(folder, text)
+    error = refused(text)
     told = {mistake.key: mistake for mistake in error.mistakes}
     assert key in told, error.message
     assert told[key].reason == reason
@@ -384,40 +317,40 @@ def test_a_mistake_is_told_with_key_line_and_help(
     assert f"{folder / 'mesh.toml'}:{told[key].line}: {key}: " in error.message
 
 
-def test_two_agents_of_one_name_are_told_plainly(folder: Path) -> None:
+def test_two_agents_of_one_name_are_told_plainly(refused: Refused) -> None:
     text = GOOD + '\n[agents.math]\nmodel = "nano"\nrole = "x"\n'
-    error = refused(folder, text)
+    error = refused(text)
     assert error.reason == "repeated"
     assert error.line == text[: text.rindex("[agents.math]")].count("\n") + 1
     first = line_of(text, "[agents.math]")
     assert f"two agents are named 'math'; the first is at line {first}" in error.message
 
 
-def test_two_inline_agents_of_one_name_are_told_plainly(folder: Path) -> None:
+def test_two_inline_agents_of_one_name_are_told_plainly(refused: Refused) -> None:
     text = '[mesh]\nname = "d"\n[agents]\na = { model = "nano", role = "x" }\na = { model = "nano", role = "y" }\n'
-    error = refused(folder, text)
+    error = refused(text)
     assert "two agents are named 'a'; the first is at line 4" in error.message
     assert error.line == 5
 
 
-def test_a_key_given_twice_is_told_with_both_lines(folder: Path) -> None:
-    error = refused(folder, '[mesh]\nname = "a"\nname = "b"\n')
+def test_a_key_given_twice_is_told_with_both_lines(refused: Refused) -> None:
+    error = refused('[mesh]\nname = "a"\nname = "b"\n')
     assert error.message.endswith("mesh.toml:3: mesh.name: this key is given twice; the first is at line 2")
 
 
-def test_a_cycle_of_peers_is_shown(folder: Path) -> None:
+def test_a_cycle_of_peers_is_shown(refused: Refused) -> None:
     text = GOOD.replace('about = "Calculates."', 'peers = ["third"]')
     text += '\n[agents.third]\nmodel = "nano"\nrole = "x"\npeers = ["front"]\n'
-    error = refused(folder, text)
+    error = refused(text)
     assert error.reason == "peer_cycle"
     assert error.key == "agents.front.peers"
     assert "front -> math -> third -> front" in error.message
     assert len(error.mistakes) == 1
 
 
-def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path) -> None:
+def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(refused: Refused) -> None:
     text = GOOD.replace("turns = 5", "turn = 5").replace('["math"]', '["maths"]').replace("timeout", "timout")
-    error = refused(folder, text)
+    error = refused(text)
     assert [mistake.key for mistake in error.mistakes] == [
         "dialogue.limits.turn",
         "agents.front.peers",
@@ -425,8 +358,8 @@ def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(folder: Path
     ]
 
 
-def test_at_most_ten_mistakes_are_listed(folder: Path) -> None:
-    error = refused(folder, '[mesh]\nname = "d"\n' + "\n".join(f"key{n} = 1" for n in range(14)) + "\n")
+def test_at_most_ten_mistakes_are_listed(refused: Refused) -> None:
+    error = refused('[mesh]\nname = "d"\n' + "\n".join(f"key{n} = 1" for n in range(14)) + "\n")
     assert len(error.message.splitlines()) == 11
     assert error.message.endswith("and 4 more")
 
@@ -440,8 +373,8 @@ def test_at_most_ten_mistakes_are_listed(folder: Path) -> None:
         ('[mesh]\nname = """d\n\n', 3, "at the end of the file"),
     ],
 )
-def test_broken_toml_is_told_with_its_line(folder: Path, text: str, line: int, says: str) -> None:
-    error = refused(folder, text)
+def test_broken_toml_is_told_with_its_line(refused: Refused, text: str, line: int, says: str) -> None:
+    error = refused(text)
     assert error.reason == "syntax"
     assert error.line == line
     assert says in error.message
@@ -466,17 +399,17 @@ def test_a_missing_file_says_how_to_make_one(folder: Path) -> None:
     assert caught.value.hint and "agentmesh init" in caught.value.hint
 
 
-def test_a_deeply_nested_file_is_a_mistake_and_no_crash(folder: Path) -> None:
-    assert refused(folder, "a = " + "[" * 5000 + "]" * 5000).reason in {"syntax", "unknown_key"}
+def test_a_deeply_nested_file_is_a_mistake_and_no_crash(refused: Refused) -> None:
+    assert refused("a = " + "[" * 5000 + "]" * 5000).reason in {"syntax", "unknown_key"}
 
 
-def test_a_mesh_without_agents_is_refused(folder: Path) -> None:
-    error = refused(folder, '[mesh]\nname = "d"\n')
+def test_a_mesh_without_agents_is_refused(refused: Refused) -> None:
+    error = refused('[mesh]\nname = "d"\n')
     assert "needs at least one agent" in error.message
 
 
-def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
-    assert "a mesh file begins with [mesh]" in refused(folder, "").message
+def test_an_empty_file_says_how_a_mesh_file_begins(refused: Refused) -> None:
+    assert "a mesh file begins with [mesh]" in refused("").message
 
 
 @pytest.mark.parametrize(
@@ -528,24 +461,9 @@ def test_an_empty_file_says_how_a_mesh_file_begins(folder: Path) -> None:
         ),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_in_plain_words(folder: Path, text: str, says: str) -> None:
+def test_a_value_of_the_wrong_kind_is_told_in_plain_words(refused: Refused, text: str, says: str) -> None:
     lines = f'mesh.name = "d"\n{text}\n'
-    assert says in refused(folder, lines).message
-
-
-def test_a_mesh_says_how_much_memory_and_which_endpoint(folder: Path) -> None:
-    (folder / "mesh.toml").write_text(
-        '[mesh]\nname = "d"\nmemory = "1.5 GiB"\n'
-        '[models.big]\npath = "openai:https://gpu.example/v1#qwen3-32b"\napi_key_env = "BIG_KEY"\ntimeout = 30\n'
-        '[agents.a]\nmodel = "big"\nrole = "You."\n'
-        '[agents.b]\nmodel = "openai:http://127.0.0.1:8080/v1"\nrole = "You."\n'
-    )
-    mesh = load_mesh(folder)
-    assert mesh.memory == 3 << 29
-    assert mesh.model_spec("a") == ModelSpec(
-        path="openai:https://gpu.example/v1#qwen3-32b", api_key_env="BIG_KEY", timeout=30.0
-    )
-    assert mesh.model_spec("b") == ModelSpec(path="openai:http://127.0.0.1:8080/v1")
+    assert says in refused(lines).message
 
 
 SERVER = 'mesh.name = "d"\n[agents.a]\nmodel = "nano"\nrole = "You."\ntools = ["s"]\n[servers.s]\n'
@@ -566,10 +484,10 @@ SERVER = 'mesh.name = "d"\n[agents.a]\nmodel = "nano"\nrole = "You."\ntools = ["
     ],
 )
 def test_a_server_that_cannot_be_meant_is_told_before_anything_starts(
-    folder: Path, text: str, line: int, says: str, monkeypatch: pytest.MonkeyPatch
+    refused: Refused, text: str, line: int, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AGENTMESH_NOTES", raising=False)
-    error = refused(folder, SERVER + text)
+    error = refused(SERVER + text)
     assert error.line == line
     assert says in error.message
 
@@ -584,8 +502,8 @@ def test_a_server_that_cannot_be_meant_is_told_before_anything_starts(
         ("[a" + ".a" * 3000 + "]", "is nested too deeply"),
     ],
 )
-def test_what_python_itself_would_trip_over_is_a_mistake_too(folder: Path, text: str, says: str) -> None:
-    message = refused(folder, f"{SERVER}builtin = 'calculator'\n{text}\n").message
+def test_what_python_itself_would_trip_over_is_a_mistake_too(refused: Refused, text: str, says: str) -> None:
+    message = refused(f"{SERVER}builtin = 'calculator'\n{text}\n").message
     assert says.lower() in message.lower()
 
 
