@@ -29,9 +29,9 @@ def bench(
     import anyio
 
     from agentmesh.view.text import json_line
-    from agentmesh_models.rates import Course, measure
+    from agentmesh_models.rates import Workload, measure
 
-    course = Course(prompt_tokens=prompt, new_tokens=generate, repetitions=repeat)
+    course = Workload(prompt_tokens=prompt, new_tokens=generate, repetitions=repeat)
 
     async def run() -> Rates:
         return await measure(name, course, threads=threads, say=lambda text: print(text, file=sys.stderr))

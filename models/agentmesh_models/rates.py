@@ -35,7 +35,7 @@ _WORDS: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Workload:
     """What is run: about so many tokens of prompt, so many new ones, at these numbers of sequences."""
 
     prompt_tokens: int = 512
@@ -92,7 +92,7 @@ class _Run:
 
 
 async def measure(
-    spec: str, course: Course, *, threads: int | None = None, say: Callable[[str], None] = lambda text: None
+    spec: str, course: Workload, *, threads: int | None = None, say: Callable[[str], None] = lambda text: None
 ) -> Rates:
     """Open the model that `spec` names and measure it; `say` is told how far it is.
 
@@ -157,7 +157,7 @@ async def _calibrated(engine: Engine, tokens: int) -> _Calibrated:
     return _Calibrated(words=max(1, int((tokens - head) / per_word)), reply=short)
 
 
-async def _point(engine: Engine, count: int, course: Course, words: int) -> Point:
+async def _point(engine: Engine, count: int, course: Workload, words: int) -> Point:
     """One row: every repetition reads new prompts for one token each, then goes on with the same for all."""
     prefill: list[float] = []
     decode: list[float] = []

@@ -12,9 +12,9 @@ from agentmesh_models.binding import Weights
 from agentmesh_models.chat import ModelInfo, Profile, Reply, Request, Usage
 from agentmesh_models.errors import ModelError
 from agentmesh_models.invariance import Invariance
-from agentmesh_models.session import Record
+from agentmesh_models.session import Record, Tell
 from agentmesh_models.template import ChatTemplate, segments
-from agentmesh_models.work import Job, check_deadline
+from agentmesh_models.work import check_deadline
 
 if TYPE_CHECKING:
     from agentmesh_models.context import Rows
@@ -111,10 +111,10 @@ class Replying:
         """The scores of the last token known."""
         return at == len(self.sequence) - 1
 
-    def take(self, rows: Rows, job: Job[object]) -> None:
+    def take(self, rows: Rows, tell: Tell) -> None:
         """Choose the next token and tell what may be shown."""
         for delta in self._answer.take(rows[0]):
-            job.put(delta)
+            tell(delta)
         self.over = self._answer.over
 
     def result(self, record: Record) -> Reply:

@@ -10,9 +10,8 @@ from agentmesh_models.chat import Message, Method, ModelInfo, Profile, Reply, Re
 from agentmesh_models.constraint import Constraint
 from agentmesh_models.errors import ModelError
 from agentmesh_models.reply import Model, Replying
-from agentmesh_models.session import Record
+from agentmesh_models.session import Record, Tell
 from agentmesh_models.speech import Speech
-from agentmesh_models.work import Job
 
 if TYPE_CHECKING:
     from agentmesh_models.binding import Logits
@@ -87,9 +86,9 @@ class Rescoring:
         """As the course inside."""
         return self._inner.wants(at)
 
-    def take(self, rows: Rows, job: Job[object]) -> None:
+    def take(self, rows: Rows, tell: Tell) -> None:
         """As the course inside; what a replay says is shown to nobody."""
-        self._inner.take(rows, _Deaf())
+        self._inner.take(rows, lambda piece: None)
 
     def result(self, record: Record) -> Rescored:
         """The verdict."""
@@ -152,7 +151,7 @@ class _Scoring:
     def wants(self, at: int) -> bool:
         return at >= self.n_prompt - 1
 
-    def take(self, rows: Rows, job: object) -> None:
+    def take(self, rows: Rows, tell: Tell) -> None:
         for row in rows:
             self._look(row)
         self.over = len(self._expected) == len(self._recorded)
@@ -205,16 +204,6 @@ class _Scoring:
             margin = sampler.margin(seen[0], self._request.sampling, position, before, recorded)
             self.close()  # the grammar has gone another way than the recorded reply
         self._margins.append(margin)
-
-
-class _Deaf(Job[object]):
-    """A job that tells nobody anything."""
-
-    def __init__(self) -> None:
-        pass
-
-    def put(self, item: object) -> None:
-        """Nothing: a replay's words are compared, not shown."""
 
 
 def _request(profile: Profile) -> Request:

@@ -26,6 +26,9 @@ _WORTH_WAITING: Final = 24
 """So many tokens that somebody else is evaluating anyway are worth waiting for."""
 
 
+Tell = Callable[[object], None]
+
+
 class Course(Protocol):
     """One piece of work on a model: tokens to be evaluated, some of whose scores it wants."""
 
@@ -50,8 +53,8 @@ class Course(Protocol):
         """Whether the scores of the token at `at` of `sequence` are wanted."""
         ...
 
-    def take(self, rows: Rows, job: Job[object]) -> None:
-        """The scores wanted of the pieces just evaluated, in order; they may be written to."""
+    def take(self, rows: Rows, tell: Tell) -> None:
+        """The scores wanted of the pieces just evaluated, in order; they may be written to. `tell` hands a piece on."""
         ...
 
     def result(self, record: Record) -> object:
@@ -325,7 +328,7 @@ class Session:
 
     def _advance_one(self, each: _Running, scores: Rows) -> None:
         try:
-            each.course.take(scores, each.job)
+            each.course.take(scores, each.job.put)
             if not each.course.over:
                 return
             each.record.ended = time.perf_counter()

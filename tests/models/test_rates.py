@@ -11,7 +11,7 @@ import pytest
 
 from agentmesh_models import ModelError, ModelInfo, Piece, Profile, Reply, Request, Usage, rates
 from agentmesh_models.catalogue import nano_path
-from agentmesh_models.rates import Course, last_cache, measure, read_bandwidth
+from agentmesh_models.rates import Workload, last_cache, measure, read_bandwidth
 
 READS, WRITES = 1000.0, 50.0
 
@@ -86,7 +86,7 @@ def test_an_engine_of_known_speed_is_told_its_speed(
 ) -> None:
     engine = Engine(clock, keeps=keeps, side_by_side=side_by_side)
     monkeypatch.setattr(rates, "open_model", lambda spec, **how: engine)
-    found = anyio.run(measure, str(nano_path()), Course(prompt_tokens=110, new_tokens=20))
+    found = anyio.run(measure, str(nano_path()), Workload(prompt_tokens=110, new_tokens=20))
     assert engine.closed and found.bandwidth == 2e9 and found.threads == 2
     for point in found.points:
         assert (point.prompt_tokens, point.new_tokens) == (110, 20)
@@ -105,7 +105,7 @@ def test_a_context_that_holds_no_prompt_is_told(clock: Clock, monkeypatch: pytes
     engine = Engine(clock, keeps=False, side_by_side=False)
     monkeypatch.setattr(rates, "open_model", lambda spec, **how: engine)
     with pytest.raises(ModelError, match="9000 new tokens do not fit a context of 8192"):
-        anyio.run(measure, str(nano_path()), Course(new_tokens=9000))
+        anyio.run(measure, str(nano_path()), Workload(new_tokens=9000))
     assert engine.closed
 
 

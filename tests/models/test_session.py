@@ -14,7 +14,7 @@ from agentmesh_models import ModelError
 from agentmesh_models.cells import CellMemory
 from agentmesh_models.context import Aborted, Context, NoCells, Row
 from agentmesh_models.invariance import Probed
-from agentmesh_models.session import Record, Session
+from agentmesh_models.session import Record, Session, Tell
 from agentmesh_models.work import Job
 
 PREFIX = [at % 7 for at in range(300)]
@@ -104,7 +104,7 @@ class Work:
     def wants(self, at: int) -> bool:
         return at == len(self.sequence) - 1
 
-    def take(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]], job: Job[object]) -> None:
+    def take(self, rows: np.ndarray[tuple[int, ...], np.dtype[np.float32]], tell: Tell) -> None:
         if self.fault is not None:
             raise self.fault
         assert rows.shape == (1, 1) and rows[0, 0] == sum(self.sequence)
