@@ -81,6 +81,8 @@ def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Me
         models=document.models,
         agents=document.agents,
         servers=document.servers,
+        peers=document.peers,
+        serve=document.serve,
         path=path.absolute(),
         digest=digest,
         lines={dotted(key): line for key in keys if (line := places.line(key)) is not None},

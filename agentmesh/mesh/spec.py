@@ -43,6 +43,11 @@ Size: TypeAlias = Annotated[int, BeforeValidator(_size)]
 PatternName: TypeAlias = Literal["chain", "round_robin", "orchestrator"]
 Layout: TypeAlias = Literal["shared", "agent"]
 Overflow: TypeAlias = Literal["drop", "summarise", "stop"]
+SigningMode: TypeAlias = Literal["require", "prefer", "off"]
+"""Whether MCP messages must, may or do not carry signed statements."""
+AgentKeyId: TypeAlias = Annotated[str, Field(pattern=r"^did:key:z[1-9A-HJ-NP-Za-km-z]{40,60}$")]
+Variable: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+"""The name of an environment variable."""
 
 _USUAL = Sampling()
 
@@ -104,7 +109,7 @@ class ModelSpec(_Part):
     gpu_layers: Annotated[int, Field(ge=-1)] = 0
     exact: bool = True
     parallel: Annotated[int, Field(ge=1, le=MOST_PARALLEL)] = PARALLEL
-    api_key_env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] | None = None
+    api_key_env: Variable | None = None
     timeout: Seconds | None = None
 
 
@@ -157,7 +162,10 @@ class AgentSpec(_Part):
 
 
 class ServerSpec(_Part):
-    """One MCP server: exactly one of `builtin`, `command` and `url` is set. `timeout` is seconds for a call."""
+    """One MCP server: exactly one of `builtin`, `command` and `url` is set. `timeout` is seconds for a call.
+
+    `token_env` names the environment variable with the bearer token of a `url`.
+    """
 
     builtin: str | None = None
     command: Texts | None = None
@@ -166,6 +174,44 @@ class ServerSpec(_Part):
     cwd: Text = "."
     options: Mapping[str, Plain] = Field(default_factory=dict)
     timeout: Seconds = 30.0
+    signing: SigningMode = "off"
+    token_env: Variable | None = None
+
+
+class PeerSpec(_Part):
+    """A mesh elsewhere whose agents ours may ask. `key` pins its key; unset, the first one it shows is pinned.
+
+    `agents` are those of its agents that are asked, all where empty; `timeout` is seconds for an answer.
+    """
+
+    url: Plain
+    key: AgentKeyId | None = None
+    agents: Texts = ()
+    signing: SigningMode = "require"
+    token_env: Variable | None = None
+    timeout: Seconds = 120.0
+
+
+class PromptSpec(_Part):
+    """A prompt that hosts are offered; `{name}` in its text is an argument."""
+
+    text: Text
+    title: str = ""
+    about: str = ""
+
+
+class ServeSpec(_Part):
+    """What `agentmesh serve` shows of the mesh: `agents` (all where empty), and prompts for its usual tasks.
+
+    A person is asked before a tool named in `approve` does anything. `keys` are the callers' keys that are known; where
+    empty, each caller's first one is.
+    """
+
+    agents: Texts = ()
+    approve: Texts = ()
+    prompts: Mapping[str, PromptSpec] = Field(default_factory=dict)
+    signing: SigningMode = "prefer"
+    keys: tuple[AgentKeyId, ...] = Field(default=(), strict=False)
 
 
 class MeshDocument(_Part):
@@ -176,6 +222,8 @@ class MeshDocument(_Part):
     models: Mapping[str, ModelSpec] = Field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = Field(default_factory=dict)
     servers: Mapping[str, ServerSpec] = Field(default_factory=dict)
+    peers: Mapping[str, PeerSpec] = Field(default_factory=dict)
+    serve: ServeSpec = ServeSpec()
 
 
 class Mesh(_Part):
@@ -189,6 +237,8 @@ class Mesh(_Part):
     models: Mapping[str, ModelSpec]
     agents: Mapping[str, AgentSpec]
     servers: Mapping[str, ServerSpec]
+    peers: Mapping[str, PeerSpec] = Field(default_factory=dict)
+    serve: ServeSpec = ServeSpec()
     path: Path
     digest: str
     lines: Mapping[str, int] = Field(default_factory=dict)
