@@ -165,7 +165,7 @@ async def test_what_runs_when_the_server_ends_is_cancelled_and_closed(serve: Any
         served.gate.hold()
         dialogue = served.dialogues.start("Go.")
         await served.gate.waiting.wait()
-        served.dialogues._group.cancel_scope.cancel()
+        served.dialogues.group.cancel_scope.cancel()
         await dialogue.wait()
         assert dialogue.over and dialogue.ended is not None and dialogue.ended.reason == "cancelled"
         assert served.kinds(dialogue.id)[-1] == "close"
