@@ -39,7 +39,6 @@ TASK_GRACE: Final = 1.0
 """Seconds in which a call may be answered at once where the host knows tasks."""
 WAIT: Final = 30.0
 MOST_WAIT: Final = 50.0
-OUR_TOOLS: Final = ("start_dialogue", "wait_dialogue", "stop_dialogue", "verify_record")
 _MOST_LISTED: Final = 20
 
 _WAITS: Final = ToolAnnotations(
