@@ -27,7 +27,7 @@ from agentmesh.limits import Budget, LimitReached
 from agentmesh.locations import log_place
 from agentmesh.mesh import AgentSpec, Mesh
 from agentmesh.prompt import Said
-from agentmesh.recorder import HOST, Recorder
+from agentmesh.recorder import APPROVALS, HOST, Recorder
 from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, Toolbox, open_servers
 from agentmesh_ledger import JsonValue, KeyStore
@@ -133,6 +133,16 @@ class LiveMesh:
     def ledger(self) -> Ledger:
         """The record; it is open as long as the mesh is up."""
         return self._log
+
+    @property
+    def servers(self) -> Servers:
+        """The mesh's MCP servers."""
+        return self._servers
+
+    async def decide(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> int:
+        """Record what a person decided of a call that a host wants to make. Returns the entry's place."""
+        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=APPROVALS)
+        return (await recorder.decision(tool, allowed, arguments)).index
 
     async def run(self, task: str, start: Start | None = None) -> Ended:
         """Run the mesh file's pattern on `task`, as one dialogue."""

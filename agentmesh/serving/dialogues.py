@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -117,7 +117,7 @@ class Dialogues:
         self, live: LiveMesh, group: anyio.abc.TaskGroup, *, most_running: int, most_ended: int
     ) -> None:
         self.live = live
-        self.changed: Callable[[str, Event], None] = _unwatched
+        self._watchers: list[Callable[[str, Event], None]] = []
         self._group = group
         self._most_running = most_running
         self._most_ended = most_ended
@@ -162,11 +162,20 @@ class Dialogues:
         self._group.start_soon(self._play, begun, dict(facts or {}), name=f"dialogue {begun.id}")
         return begun
 
+    def on_change(self, watch: Callable[[str, Event], None]) -> None:
+        """Have `watch` called with the id of a dialogue whose record has grown, and the event that tells of it."""
+        self._watchers.append(watch)
+
+    def run_beside(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run something for as long as there are dialogues; it is cancelled with them."""
+        self._group.start_soon(work)
+
     async def _play(self, dialogue: Dialogue, facts: Mapping[str, JsonValue]) -> None:
         def listen(event: Event) -> None:
             dialogue.hear(event)
             if isinstance(event, _RECORDED):
-                self.changed(dialogue.id, event)
+                for watch in self._watchers:
+                    watch(dialogue.id, event)
 
         start = Start(dialogue=dialogue.id, listen=listen, facts=facts)
         try:
@@ -205,10 +214,6 @@ async def open_dialogues(
         group.cancel_scope.cancel()
     if failed is not None:
         raise failed
-
-
-def _unwatched(dialogue: str, event: Event) -> None:
-    """Where nobody wants to know of changes."""
 
 
 def _words(error: Exception) -> str:
