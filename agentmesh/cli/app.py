@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, run, scaffold, serve
+from agentmesh.cli.http_face import ServeCommand
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
 
@@ -43,5 +44,5 @@ app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.ve
 app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
-app.command("serve", epilog=example("agentmesh serve examples/desk"))(serve.serve)
+app.command("serve", cls=ServeCommand, epilog=example("agentmesh serve examples/desk --http"))(serve.serve)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)
