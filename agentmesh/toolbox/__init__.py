@@ -14,9 +14,9 @@ else afterwards is used no more until somebody has accepted it.
 
 from agentmesh.toolbox.catalogue import Identity, Tool
 from agentmesh.toolbox.changes import Change, ToolsChanged
-from agentmesh.toolbox.pins import PinFile
+from agentmesh.toolbox.pins import Pin, PinFile
 from agentmesh.toolbox.results import ToolResult
-from agentmesh.toolbox.servers import Servers, open_servers
+from agentmesh.toolbox.servers import Servers, open_servers, recheck
 from agentmesh.toolbox.sessions import ServerSession
 from agentmesh.toolbox.targets import Remote, ServerSource
 from agentmesh.toolbox.toolbox import Toolbox
@@ -24,6 +24,7 @@ from agentmesh.toolbox.toolbox import Toolbox
 __all__ = [
     "Change",
     "Identity",
+    "Pin",
     "PinFile",
     "Remote",
     "ServerSession",
@@ -34,4 +35,5 @@ __all__ = [
     "Toolbox",
     "ToolsChanged",
     "open_servers",
+    "recheck",
 ]

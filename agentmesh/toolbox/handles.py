@@ -6,13 +6,16 @@ the dialogue, which its tool `wait_dialogue` waits for. The caller's time limit 
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
+import anyio
 from mcp import Client
 from mcp.types import CallToolResult, RequestParamsMeta
 
 WAIT_TOOL: Final = "wait_dialogue"
 _RUNNING: Final = "running"
+_PAUSE: Final = 0.5
 
 
 async def outcome(
@@ -21,8 +24,11 @@ async def outcome(
     """The result that a handle stands for, once there is one; a result that is no handle, as it is."""
     dialogue = _handle(result)
     while dialogue is not None:
+        asked = time.monotonic()
         result = await client.call_tool(WAIT_TOOL, {"dialogue": dialogue}, meta=meta)
         dialogue = _handle(result)
+        if dialogue is not None and time.monotonic() - asked < _PAUSE:
+            await anyio.sleep(_PAUSE)  # a server that does not wait must not keep both of us busy
     return result
 
 

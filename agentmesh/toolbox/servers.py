@@ -54,6 +54,27 @@ def open_servers(
     )
 
 
+async def recheck(servers: Servers) -> None:
+    """List the tools of all servers again, side by side, before a dialogue is begun with them.
+
+    Raises:
+        ToolsChanged: some are not those that were accepted; it tells of all such servers.
+    """
+    changes: list[Change] = []
+
+    async def look(session: ServerSession) -> None:
+        try:
+            await session.recheck()
+        except ToolsChanged as error:
+            changes.extend(error.changes)
+
+    async with anyio.create_task_group() as tasks:
+        for session in servers.values():
+            tasks.start_soon(look, session)
+    if changes:
+        raise ToolsChanged(changes)
+
+
 class _Opened(AbstractAsyncContextManager[Servers]):
     def __init__(
         self,

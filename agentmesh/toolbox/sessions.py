@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import anyio
 import anyio.to_thread
@@ -190,7 +190,7 @@ class ServerSession:
         arguments: Mapping[str, object],
         timeout: float | None = None,
         *,
-        meta: RequestParamsMeta | None = None,
+        meta: Mapping[str, object] | None = None,
     ) -> ToolResult:
         """Call a tool and return what came of it; what the server does is a result, and an exception in one case only.
 
@@ -206,7 +206,7 @@ class ServerSession:
         if known is None:
             return failed(f"server {self.name} has no tool {one_line(tool)}", seconds=0.0)
         with anyio.move_on_after(limit):
-            sent = meta if self._target.is_signed else None
+            sent = cast(RequestParamsMeta, dict(meta)) if meta and self._target.is_signed else None
             return await self._call(known, dict(arguments), sent, begin)
         nonsense = _nonsense(self._attempt.watch)
         return failed(

@@ -179,6 +179,22 @@ class Connection:
     last_words: LastWords | None = None
 
 
+def source_words(source: Source) -> str:
+    """How a server is started or reached, in words; the same as its target's `what`. Nothing is looked up."""
+    if isinstance(source, MCPServer):
+        return "mounted in memory"
+    if isinstance(source, Remote):
+        return _public(source.url)
+    if source.builtin is not None:
+        return f"built-in {source.builtin}"
+    return _public(source.url or "") if source.command is None else shlex.join(source.command)
+
+
+def is_foreign(source: Source) -> bool:
+    """Whether a server's tools are described by somebody else: those of a server in memory are our own code."""
+    return not isinstance(source, MCPServer) and (isinstance(source, Remote) or source.builtin is None)
+
+
 def find_target(name: str, source: Source, *, base: Path, wrap: Wrap | None = None) -> Target:
     """The target of a description, with relative paths taken from `base`.
 
@@ -188,7 +204,7 @@ def find_target(name: str, source: Source, *, base: Path, wrap: Wrap | None = No
             in no environment variable.
     """
     if isinstance(source, MCPServer):
-        return Target(name=name, what="mounted in memory", timeout=None, address=source)
+        return Target(name=name, what=source_words(source), timeout=None, address=source)
     if isinstance(source, Remote):
         target = _address(name, source.url, "peer", source.token_env, source.timeout)
         return replace(target, used=source.uses, is_peer=True, wrap=wrap)
@@ -236,7 +252,7 @@ def _builtin(name: str, builtin: str, source: ServerSource, base: Path) -> Targe
         server = agentmesh_servers.build(builtin, **options)
     except ServersError as error:
         raise ToolboxError(error.reason, f"server {name}: {error.message}", server=name) from error
-    return Target(name=name, what=f"built-in {builtin}", timeout=source.timeout, address=server)
+    return Target(name=name, what=source_words(source), timeout=source.timeout, address=server)
 
 
 def _command(name: str, command: Sequence[str], source: ServerSource, base: Path) -> Target:
@@ -266,7 +282,7 @@ def _command(name: str, command: Sequence[str], source: ServerSource, base: Path
         # A server that writes other bytes than UTF-8 should be told from its messages, not end the reader.
         encoding_error_handler="replace",
     )
-    return Target(name=name, what=shlex.join(command), timeout=source.timeout, address=process)
+    return Target(name=name, what=source_words(source), timeout=source.timeout, address=process)
 
 
 def _version() -> str:
