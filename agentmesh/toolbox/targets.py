@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -22,8 +22,7 @@ from agentmesh.locations import is_address, is_program, place
 from agentmesh.toolbox.stderr import LastWords, captured_stderr
 from agentmesh.toolbox.wire import Watch, watched
 from agentmesh_servers import ServersError
-
-_FOLDER_OPTIONS: Final = frozenset({"folder"})
+from agentmesh_servers.options import placed
 
 
 class ServerSource(Protocol):
@@ -117,10 +116,7 @@ def find_target(name: str, source: Source, *, base: Path) -> Target:
 
 
 def _builtin(name: str, builtin: str, source: ServerSource, base: Path) -> Target:
-    options = {
-        key: str(place(base, value)) if key in _FOLDER_OPTIONS else value
-        for key, value in source.options.items()
-    }
+    options = placed(builtin, source.options, partial(place, base))
     try:
         server = agentmesh_servers.build(builtin, **options)
     except ServersError as error:
