@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from agentmesh.errors import Mistake
 from agentmesh.locations import is_address, is_program, place
@@ -18,6 +18,7 @@ from agentmesh_models.catalogue import ENDPOINT, SCRIPTED, require_model
 from agentmesh_models.endpoint import parse_address
 from agentmesh_models.store.names import is_source
 from agentmesh_servers import registry
+from agentmesh_servers.options import mistakes
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -278,16 +279,9 @@ class _Links:
             if option not in known:
                 text = f"the server {name!r} has no such option{did_you_mean(option, sorted(known))}"
                 yield self._at((*path, "options", option), "unknown_option", text)
-        if "folder" not in known:
-            return
-        folder = spec.options.get("folder")
-        if folder is None:
-            if not os.environ.get("AGENTMESH_NOTES"):
-                text = f'is missing: the server {name!r} needs a folder: options = {{ folder = "notes" }}'
-                yield self._at((*path, "options"), "missing", text)
-        elif not place(self.mesh.folder, folder).is_dir():
-            text = f"no such folder: {place(self.mesh.folder, folder)}"
-            yield self._at((*path, "options", "folder"), "folder_not_found", text)
+        for wrong in mistakes(name, spec.options, partial(place, self.mesh.folder)):
+            at = () if wrong.option is None else (wrong.option,)
+            yield self._at((*path, "options", *at), wrong.reason, wrong.text)
 
     def _cycles(self) -> Iterator[Mistake]:
         """Peers that would ask one another in a circle, each circle once."""

@@ -28,11 +28,11 @@ from agentmesh.toolbox.catalogue import any_tool
 from agentmesh.toolbox.stderr import LastWords, captured_stderr
 from agentmesh.toolbox.wire import Streams, Watch, watched
 from agentmesh_servers import ServersError
+from agentmesh_servers.options import placed
 
 ASK: Final = "ask_"
 """How the tools begin that ask an agent."""
 
-_FOLDER_OPTIONS: Final = frozenset({"folder"})
 _PEER_TRIES: Final = 5
 # As the SDK's own client: an answer may be silent for long, a stream of changes is.
 _HTTP_TIMEOUT: Final = httpx2.Timeout(30.0, read=300.0)
@@ -244,10 +244,7 @@ def _public(url: str) -> str:
 
 
 def _builtin(name: str, builtin: str, source: ServerSource, base: Path) -> Target:
-    options = {
-        key: str(place(base, value)) if key in _FOLDER_OPTIONS else value
-        for key, value in source.options.items()
-    }
+    options = placed(builtin, source.options, partial(place, base))
     try:
         server = agentmesh_servers.build(builtin, **options)
     except ServersError as error:
