@@ -83,13 +83,16 @@ class Recorder:
         """The did:key of an agent of this mesh; its key is made on first use."""
         return self._key(name).id
 
-    async def open(self, mesh: Mesh, *, participants: Sequence[str]) -> Receipt:
-        """The dialogue begins: which mesh, who takes part."""
+    async def open(
+        self, mesh: Mesh, *, participants: Sequence[str], more: Mapping[str, JsonValue] | None = None
+    ) -> Receipt:
+        """The dialogue begins: which mesh, who takes part; `more` are facts of who asked for it."""
         facts: dict[str, JsonValue] = {
             "mesh": mesh.name,
             "mesh_digest": mesh.digest,
             "pattern": mesh.dialogue.pattern,
             "participants": [self.agent_id(name) for name in participants],
+            **(more or {}),
         }
         return await self._append("open", HOST, to=participants, facts=facts)
 

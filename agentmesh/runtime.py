@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ import anyio.to_thread
 from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import RunError, ToolboxError
-from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
+from agentmesh.events import Ended, EndReason, Event, Listener, MessageAdded, Notice, Opened
 from agentmesh.floor import PEERS, Floor
 from agentmesh.keys import open_keys
 from agentmesh.limits import Budget, LimitReached
@@ -29,7 +30,7 @@ from agentmesh.prompt import Said
 from agentmesh.recorder import HOST, Recorder
 from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, Toolbox, open_servers
-from agentmesh_ledger import KeyStore
+from agentmesh_ledger import JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
 from agentmesh_models import Engine, ModelError
 from agentmesh_models.pool import Pool
@@ -85,6 +86,27 @@ async def open_mesh(
         )
 
 
+def new_dialogue_id() -> str:
+    """A dialogue's id: the day for people, randomness against clashes between nodes."""
+    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(6)}"
+
+
+def _unheard(event: Event) -> None:
+    """For a dialogue that nobody listens to by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a dialogue begins: its id, who hears its events beside whoever hears all of the mesh's, and who asked for it.
+
+    `facts` stand in its `open`: who asked, or which approval let it begin.
+    """
+
+    dialogue: str = field(default_factory=new_dialogue_id)
+    listen: Listener = _unheard
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
 class LiveMesh:
     """A mesh that is up. Dialogues in it may follow one another or run side by side."""
 
@@ -107,16 +129,32 @@ class LiveMesh:
         self._where = where
         self._listen = listen
 
-    async def run(self, task: str) -> Ended:
+    @property
+    def ledger(self) -> Ledger:
+        """The record; it is open as long as the mesh is up."""
+        return self._log
+
+    async def run(self, task: str, start: Start | None = None) -> Ended:
         """Run the mesh file's pattern on `task`, as one dialogue."""
         pattern = PATTERNS[self.mesh.dialogue.pattern]
-        return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task))
+        return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task), start)
 
     async def ask(self, agent: str, question: str) -> str:
         """Ask one agent one question, as a dialogue of its own. Returns its answer.
 
         Raises:
             RunError: no such agent, or the dialogue ended at a limit.
+        """
+        ended = await self.put(agent, question)
+        if ended.reason != "done":
+            raise RunError(ended.reason, ended.detail)
+        return ended.answer
+
+    async def put(self, agent: str, question: str, start: Start | None = None) -> Ended:
+        """Put one question to one agent, as a dialogue of its own; a limit is an end like any other.
+
+        Raises:
+            RunError: no such agent.
         """
         if agent not in self.mesh.agents:
             raise RunError(
@@ -126,10 +164,7 @@ class LiveMesh:
         async def turn(stage: Stage) -> str:
             return (await stage.speak(agent, task=question, previous=None, to=stage.everyone)).text
 
-        ended = await self._dialogue(question, (agent,), turn)
-        if ended.reason != "done":
-            raise RunError(ended.reason, ended.detail)
-        return ended.answer
+        return await self._dialogue(question, (agent,), turn, start)
 
     def _speakers(self) -> tuple[str, ...]:
         dialogue = self.mesh.dialogue
@@ -138,27 +173,27 @@ class LiveMesh:
         return dialogue.order or tuple(self.mesh.agents)
 
     async def _dialogue(
-        self, task: str, to: tuple[str, ...], play: Callable[[Stage], Awaitable[str]]
+        self,
+        task: str,
+        to: tuple[str, ...],
+        play: Callable[[Stage], Awaitable[str]],
+        start: Start | None,
     ) -> Ended:
-        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=_new_id())
+        start = start or Start()
+        listen = _both(self._listen, start.listen)
+        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=start.dialogue)
         budget = Budget(limits=self.mesh.dialogue.limits)
-        floor = Floor(
-            recorder=recorder, budget=budget, listen=self._listen, overflow=self.mesh.dialogue.overflow
-        )
+        floor = Floor(recorder=recorder, budget=budget, listen=listen, overflow=self.mesh.dialogue.overflow)
         run = _Run(
-            recorder=recorder,
-            budget=budget,
-            listen=self._listen,
-            where=self._where,
-            origin=self.mesh.origin,
+            recorder=recorder, budget=budget, listen=listen, where=self._where, origin=self.mesh.origin
         )
-        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents))
-        self._listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
+        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents), more=start.facts)
+        listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
         try:
             with anyio.move_on_after(self.mesh.dialogue.limits.seconds) as clock:
                 asked = await recorder.task(task, to=to, reply_to=opened.index)
                 said = Said(index=asked.index, leaf_hash=asked.leaf_hash, agent=HOST, text=task)
-                self._listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
+                listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
                 stage = Stage(mesh=self.mesh, cast={}, floor=floor, task=task, task_said=said)
                 async with self._cast(stage):
                     run.said = stage.said
@@ -307,6 +342,9 @@ def _toolbox(
     return Toolbox(servers, allow=spec.tools, extra=extra, key=f"agents.{name}.tools", apart=apart)
 
 
-def _new_id() -> str:
-    """A dialogue's id: the day for people, randomness against clashes between nodes."""
-    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(6)}"
+def _both(first: Listener, second: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen
