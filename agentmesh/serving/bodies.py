@@ -1,0 +1,147 @@
+"""The body of an HTTP request: read within limits, and looked through before the SDK sees it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, NoReturn
+
+from mcp.types import PARSE_ERROR
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from agentmesh.serving.refusals import refusal
+
+MAX_DEPTH: Final = 64
+"""How deep lists and objects may stand in one another."""
+
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{400}")
+
+
+class Bodies:
+    """The bodies that are held in memory at one time: each at most `each` bytes, all together at most `together`."""
+
+    def __init__(self, *, each: int, together: int) -> None:
+        self._each = each
+        self._together = together
+        self.held = 0
+
+    @contextmanager
+    def open(self) -> Iterator[Body]:
+        """A body to read, whose room is given back at the end of the block."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.held -= len(body.data)
+
+    def refused(self, size: int, more: int) -> Response | None:
+        """The answer to a body of `size` bytes that would take `more` bytes of room, or None where there is room."""
+        if size > self._each:
+            return refusal(413, f"the body has more than {self._each} bytes")
+        if self.held + more > self._together:
+            return refusal(503, "too many bodies at one time", shut=True)
+        return None
+
+
+class Body:
+    """One request's body."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self.data = bytearray()
+
+    async def read(self, receive: Receive, declared: str | None) -> Response | None:
+        """Read it whole. Gives the answer to a body that is not taken.
+
+        Raises: ConnectionError where the client has gone before its end.
+        """
+        if declared is not None and declared.isdecimal():
+            refused = self._bodies.refused(int(declared[:20]), 0)
+            if refused is not None:
+                return refused
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise ConnectionError("the client has gone")
+            piece = message.get("body", b"")
+            refused = self._bodies.refused(len(self.data) + len(piece), len(piece))
+            if refused is not None:
+                return refused
+            self._bodies.held += len(piece)
+            self.data += piece
+            if not message.get("more_body", False):
+                return None
+
+    def replayed(self, receive: Receive) -> Receive:
+        """What hands the body out in one piece, and after it whatever else `receive` has."""
+        given = False
+
+        async def again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": bytes(self.data), "more_body": False}
+
+        return again
+
+
+def unreadable(data: bytes | bytearray) -> Response | None:
+    """The answer to a body that is not JSON as everyone reads it, or None.
+
+    Some of it would do harm behind this point (SDK 2.3): the parser of the modern path takes UTF-16 and bytes that
+    encode lone surrogates, and no answer that repeats one can be written; an id of more than 4,300 digits ends the
+    legacy path with a 500; NaN and Infinity are no JSON, and what was nested deeper than Python's stack ends wherever
+    it is first walked.
+    """
+    try:
+        text = data.decode("utf-8")
+        value = json.loads(text, parse_constant=_no_number)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        told = "too deep" if isinstance(error, RecursionError) else "not JSON in UTF-8"
+        return refusal(400, f"Parse error: {told}", code=PARSE_ERROR)
+    if _LONG_NUMBER.search(data) and _has_long_number(text):
+        return refusal(400, "Parse error: a number with too many digits", code=PARSE_ERROR)
+    if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
+        return refusal(400, "Parse error: too deep", code=PARSE_ERROR)
+    return None
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _has_long_number(text: str) -> bool:
+    """Whether there is an integer of so many digits, outside of strings."""
+    try:
+        json.loads(text, parse_int=_short_number)
+    except ValueError:
+        return True
+    return False
+
+
+def _short_number(digits: str) -> int:
+    if len(digits) > 400:
+        raise ValueError("too many digits")
+    return 0
+
+
+def _is_deep(value: object) -> bool:
+    level: list[object] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner.extend(below for below in each.values() if isinstance(below, dict | list))
+            elif isinstance(each, list):
+                inner.extend(below for below in each if isinstance(below, dict | list))
+        if not inner:
+            return False
+        level = inner
+    return True
