@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, run, scaffold, serve
+from agentmesh.cli import (
+    check,
+    connect,
+    dialogues,
+    doctor,
+    export,
+    keys,
+    ledger,
+    models,
+    run,
+    scaffold,
+    serve,
+)
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
 
@@ -44,4 +56,5 @@ app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
 app.command("serve", epilog=example("agentmesh serve examples/desk"))(serve.serve)
+app.command("connect", epilog=example("agentmesh connect claude-desktop examples/desk"))(connect.connect)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)
