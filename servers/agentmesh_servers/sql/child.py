@@ -25,6 +25,7 @@ TIMED_OUT: Final = 124
 class _Database(Protocol):
     def do(self, request: Mapping[str, object]) -> dict[str, object]: ...
     def stop(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def main() -> None:
@@ -38,7 +39,10 @@ def main() -> None:
     try:
         database = _opened(request)
         threading.Thread(target=_stand_by, args=(database,), daemon=True).start()
-        answer: dict[str, object] = {"answer": database.do(request)}
+        try:
+            answer: dict[str, object] = {"answer": database.do(request)}
+        finally:
+            database.close()
     except Refusal as refusal:
         answer = {"reason": refusal.reason, "message": refusal.message}
     except MemoryError:

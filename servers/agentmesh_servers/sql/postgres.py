@@ -129,6 +129,10 @@ class Postgres:
         except (psycopg.Error, MemoryError, ValueError) as error:
             raise self._told(error) from error
 
+    def close(self) -> None:
+        """Closes the connection, and with it a transaction that was not committed."""
+        self._connection.close()
+
     def _require_few_rights(self) -> None:
         row = self._connection.execute(_MAY_TOO_MUCH).fetchone()
         if row is None or row[0]:

@@ -66,7 +66,7 @@ _PRAGMAS: Final = frozenset(
     }
 )
 _TELLING: Final = frozenset(
-    {"user_version", "application_id", "encoding", "page_count", "page_size", "journal_mode"}
+    {"user_version", "application_id", "encoding", "page_count", "page_size", "data_version", "journal_mode"}
 )
 # They reach outside the database, where they are compiled in at all.
 _FUNCTIONS: Final = frozenset(
@@ -112,6 +112,10 @@ class Sqlite:
         except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
             raise self._told(error) from error
 
+    def close(self) -> None:
+        """Takes back what was not committed and closes the file."""
+        self._connection.close()
+
     def _guard(self) -> None:
         connection = self._connection
         connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
@@ -154,6 +158,10 @@ class Sqlite:
         elif action == sqlite3.SQLITE_PRAGMA:
             name = (first or "").lower()
             fine = name in _PRAGMAS or (name in _TELLING and second is None)
+        elif action == sqlite3.SQLITE_UPDATE and first == "sqlite_master":
+            # Asked for whenever a virtual table is opened, such as json_each or a full-text index. To change the
+            # schema in earnest by UPDATE SQLite does not allow.
+            fine = True
         else:
             fine = action in (_WRITES if self._write else _READS)
         return sqlite3.SQLITE_OK if fine else sqlite3.SQLITE_DENY
