@@ -124,7 +124,13 @@ def expected() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the fixture server's keys and ledger."""
+    return tmp_path_factory.mktemp("everything")
+
+
+@pytest.fixture(scope="session")
+def everything(record: Path) -> Iterator[str]:
     """The address of the fixture server."""
-    with program(str(HERE / "everything.py"), str(tmp_path_factory.mktemp("everything"))) as address:
+    with program(str(HERE / "everything.py"), str(record)) as address:
         yield address
