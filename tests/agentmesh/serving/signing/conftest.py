@@ -340,6 +340,12 @@ def server(served: ModuleType) -> MCPServer:
 
 
 @pytest.fixture
+def http() -> Callable[..., Any]:
+    """An ASGI application behind a real HTTP server; gives its port."""
+    return serving
+
+
+@pytest.fixture
 def part() -> Callable[[Record, str], bytes]:
     """The content of a part."""
 
