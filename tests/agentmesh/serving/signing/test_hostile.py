@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -247,6 +248,31 @@ async def test_a_low_level_server_over_http_may_look_at_its_own_tools(
                 result = await client.call_tool("x", {"a": 1})
                 assert isinstance(result.content[0], TextContent) and result.content[0].text == "done"
     assert [each.message for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", ["2026-07-28", "2025-11-25"])
+async def test_nobody_else_can_make_a_request_look_like_that(house: Any, http: Any, version: str) -> None:
+    server = house.served.small_server()
+    sign_server(server, house.there())
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
+    headers = {
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": version,
+        "mcp-method": "tools/call",
+        "mcp-name": "echo",
+    }
+    with anyio.fail_after(30):
+        async with (
+            http(server.streamable_http_app(stateless_http=True)) as port,
+            httpx2.AsyncClient() as client,
+        ):
+            answer = await client.post(f"http://127.0.0.1:{port}/mcp", json=body, headers=headers)
+    assert "inputSchema" not in answer.text and "error" in answer.text
 
 
 @pytest.mark.anyio
