@@ -17,6 +17,11 @@ from agentmesh.serving.refusals import refusal
 MAX_DEPTH: Final = 64
 """How deep lists and objects may stand in one another."""
 
+MAX_PARTS: Final = 100_000
+"""How many values, lists and objects one body may be made of. Four megabytes of `[],` take seconds to read."""
+
+# Also one without an end: else each of its quotes would be tried as a beginning.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{400}")
 
@@ -98,6 +103,8 @@ def unreadable(data: bytes | bytearray) -> Response | None:
     legacy path with a 500; NaN and Infinity are no JSON, and what was nested deeper than Python's stack ends wherever
     it is first walked.
     """
+    if _parts(data) > MAX_PARTS and _parts(_STRING.sub(b"", data)) > MAX_PARTS:
+        return refusal(400, f"Parse error: more than {MAX_PARTS} values", code=PARSE_ERROR)
     try:
         text = data.decode("utf-8")
         value = json.loads(text, parse_constant=_no_number)
@@ -111,6 +118,10 @@ def unreadable(data: bytes | bytearray) -> Response | None:
     if text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value):
         return refusal(400, "Parse error: too deep", code=PARSE_ERROR)
     return None
+
+
+def _parts(data: bytes | bytearray) -> int:
+    return data.count(b"[") + data.count(b"{") + data.count(b",")
 
 
 def _no_number(word: str) -> NoReturn:
