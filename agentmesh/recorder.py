@@ -26,6 +26,8 @@ from agentmesh_ledger.log import Ledger
 from agentmesh_models import Reply
 
 HOST = "host"
+APPROVALS = "approvals"
+"""The dialogue in which people's decisions stand: there is no other yet when one is asked for."""
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
@@ -184,6 +186,11 @@ class Recorder:
         return await self._append(
             "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
         )
+
+    async def decision(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> Receipt:
+        """What a person decided of a call, before anything is done."""
+        kind = "approve" if allowed else "deny"
+        return await self._append(kind, HOST, parts=(_json("arguments", arguments),), facts={"tool": tool})
 
     async def close(self, reason: EndReason, detail: str, *, budget: Budget) -> Receipt:
         """The dialogue ends, with the reason; safe to call while the task is being cancelled."""

@@ -50,6 +50,32 @@ def binaries() -> Path | None:
     return None
 
 
+@pytest.fixture(scope="session")
+def npm() -> Callable[[str], Path]:
+    """Finds a package of the folder that AGENTMESH_NPM names, and skips where it is not installed."""
+
+    def find(package: str) -> Path:
+        folder = os.environ.get("AGENTMESH_NPM")
+        found = Path(folder or ".", "node_modules", package)
+        if not folder or not found.is_dir():
+            pytest.skip(f"AGENTMESH_NPM names no folder with {package} in it; .ci/run makes one")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def node(npm: Callable[[str], Path]) -> str:
+    """Node.js 22 or newer: the package `node` of that folder, else the one on the PATH."""
+    found = shutil.which("node", path=str(npm("node") / "bin")) or shutil.which("node")
+    if found is None:
+        pytest.skip("node is not installed")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    if int(told.removeprefix("v").split(".")[0]) < 22:
+        pytest.skip(f"node is {told.strip()}, and what is tried here wants 22 or newer")
+    return found
+
+
 class Server:
     """A PostgreSQL server in a folder of its own, which listens on a socket there only."""
 

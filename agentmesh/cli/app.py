@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, run, scaffold, serve
+from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, pins, run, scaffold, serve
 from agentmesh.cli.http_face import ServeCommand
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
@@ -42,6 +42,7 @@ app.command(
 app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(check.replay)
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
 app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
+app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
 app.command("serve", cls=ServeCommand, epilog=example("agentmesh serve examples/desk --http"))(serve.serve)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Final, TypeAlias
 
 from agentmesh.events import (
@@ -19,7 +19,7 @@ from agentmesh.events import (
 from agentmesh.floor import PEERS
 from agentmesh.toolbox.results import one_line
 
-Tell: TypeAlias = Callable[[str], Awaitable[None]]
+Tell: TypeAlias = Callable[[str], Coroutine[object, object, None]]
 """Takes one line of progress."""
 
 MAX_LINE: Final = 200
