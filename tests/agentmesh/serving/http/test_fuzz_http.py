@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from mcp.shared.inbound import encode_header_value
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
@@ -37,6 +38,7 @@ MIB = 1024 * 1024
 # Generous: what a leak of one request each would take at the least is ten times as much.
 ALLOWED_MIB = 250
 HALF_OPEN = 10_000
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Closes with a reset: thousands of sockets must not stay behind in TIME_WAIT.
 LINGER = b"\1\0\0\0\0\0\0\0"
 
@@ -54,14 +56,15 @@ class Target:
             answer = b""
             try:
                 connection.sendall(data)
-                while not _is_whole(answer):
+                while not _is_whole(answer.removeprefix(CONTINUE)):
                     piece = connection.recv(65_536)
                     if not piece:
                         break
                     answer += piece
             except (ConnectionError, TimeoutError):
                 pass  # what came until then is judged
-            return answer
+            # What comes before the answer proper, to a client that asked whether it may go on.
+            return answer.removeprefix(CONTINUE)
 
     def status(self, data: bytes, wait: float = 10.0) -> int:
         """The status of the answer; 0 where the connection was closed without one."""
@@ -171,16 +174,32 @@ def _still_well(target: Target) -> Iterator[None]:
     assert target.resident() - before < ALLOWED_MIB
 
 
-# Text with lone surrogates, which `json.dumps` writes as escapes.
-_TEXTS = st.text(alphabet=st.characters(codec=None), max_size=30)
-_NUMBERS = (
-    st.integers() | st.just(10**30) | st.just(-(10**400)) | st.floats(allow_nan=True, allow_infinity=True)
+_TEXTS = st.text(max_size=30)
+
+
+def _made_of(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        leaves,
+        lambda below: st.lists(below, max_size=4) | st.dictionaries(_TEXTS, below, max_size=4),
+        max_leaves=12,
+    )
+
+
+_VALUES = _made_of(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**30, -(10**400), 1e308, -0.0, "NEST30", "desk", "ask_front", "dialogue://x"])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | _TEXTS
 )
-_VALUES = st.recursive(
-    st.none() | st.booleans() | _NUMBERS | _TEXTS,
-    lambda below: st.lists(below, max_size=4) | st.dictionaries(_TEXTS, below, max_size=4),
-    max_leaves=12,
-) | st.integers(min_value=1, max_value=3_000).map("NEST{}".format)
+# Refused before anything looks at it, so not in most of the examples: lone surrogates, which `json.dumps` writes as
+# escapes, no numbers, and what is too deep.
+_DIRTY = _made_of(
+    st.text(alphabet=st.characters(codec=None), max_size=9)
+    | st.floats()
+    | st.sampled_from(["NEST70", "NEST3000"])
+)
 _METHODS = st.sampled_from(
     [
         "tools/call", "tools/list", "initialize", "ping", "server/discover", "resources/read", "resources/list",
@@ -232,8 +251,10 @@ def _judged(target: Target, request: bytes) -> None:
     answer = target.exchange(request, wait=5.0)
     status = int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.1 ") else 0
     assert status < 500, (request[:2_000], answer[:2_000])
-    # With HTTP's 200, what the SDK says where a handler of ours or its own failed in a way nobody foresaw.
-    assert b"Internal server error" not in answer, (request[:2_000], answer[:2_000])
+    # With HTTP's 200, what the SDK says where a handler of ours or its own failed in a way nobody foresaw. It (2.3) says
+    # the same of a prompt that is not there.
+    foreseen = b"Internal server error" not in answer or b'"method": "prompts/get"' in request
+    assert foreseen, (request[:2_000], answer[:2_000])
 
 
 @_fuzzing(250)
@@ -253,7 +274,7 @@ def test_no_parameters_of_any_method_end_in_a_500(
     _judged(target, target.request(_written(body), **(usual | headers)))
 
 
-@_fuzzing(150)
+@_fuzzing(100)
 @given(
     arguments=st.dictionaries(
         st.sampled_from(["question", "task", "dialogue", "seconds"]) | _TEXTS, _VALUES, max_size=4
@@ -266,6 +287,52 @@ def test_no_arguments_of_any_tool_end_in_a_500(target: Target, arguments: Any, t
         arguments["seconds"] = 0
     body = _written(message("tools/call", name=tool, arguments=arguments))
     _judged(target, target.request(body, mcp_method="tools/call", mcp_name=tool))
+
+
+# Well-formed requests with one text of somebody's choice: these get through to what the mesh does with it.
+_SHAPES: list[Callable[[str], tuple[str, str, dict[str, Any]]]] = [
+    lambda text: ("tools/call", "ask_front", {"name": "ask_front", "arguments": {"question": text}}),
+    lambda text: ("tools/call", "start_dialogue", {"name": "start_dialogue", "arguments": {"task": text}}),
+    lambda text: (
+        "tools/call",
+        "wait_dialogue",
+        {"name": "wait_dialogue", "arguments": {"dialogue": text, "seconds": 0}},
+    ),
+    lambda text: ("tools/call", "stop_dialogue", {"name": "stop_dialogue", "arguments": {"dialogue": text}}),
+    lambda text: ("tools/call", text, {"name": text, "arguments": {}}),
+    lambda text: ("resources/read", f"dialogue://{text}", {"uri": f"dialogue://{text}"}),
+    lambda text: ("resources/read", f"ledger://entry/{text}", {"uri": f"ledger://entry/{text}"}),
+    lambda text: ("resources/read", text, {"uri": text}),
+    lambda text: ("prompts/get", text, {"name": text}),
+    lambda text: (
+        "completion/complete",
+        "",
+        {
+            "ref": {"type": "ref/resource", "uri": "dialogue://{id}"},
+            "argument": {"name": "id", "value": text},
+        },
+    ),
+    lambda text: ("tools/list", "", {"cursor": text}),
+]
+
+
+@_fuzzing(120)
+@given(
+    text=st.text(max_size=60)
+    | st.sampled_from(
+        ["", "\0", "../../etc/passwd", "%00", "-1", "9" * 4_000, "\x1b[2J", "a" * 100_000, "\ufeff"]
+    ),
+    shape=st.sampled_from(_SHAPES),
+)
+def test_no_text_where_text_belongs_ends_in_a_500(
+    target: Target, text: str, shape: Callable[[str], tuple[str, str, dict[str, Any]]]
+) -> None:
+    method, name, params = shape(text)
+    body = json.dumps(message(method, **params)).encode()
+    headers: dict[str, str | None] = {"mcp_method": method}
+    if method in ("tools/call", "resources/read", "prompts/get"):
+        headers["mcp_name"] = encode_header_value(name)
+    _judged(target, target.request(body, **headers))
 
 
 @_fuzzing(150)
@@ -282,7 +349,8 @@ def test_no_arguments_of_any_tool_end_in_a_500(target: Target, arguments: Any, t
         },
     )
     | st.lists(_VALUES, max_size=3)
-    | _VALUES,
+    | _VALUES
+    | _DIRTY,
     version=st.sampled_from([MODERN, "2025-06-18", "2025-11-25", None]),
 )
 def test_no_envelope_ends_in_a_500(target: Target, envelope: Any, version: str | None) -> None:
@@ -425,14 +493,25 @@ def test_ten_thousand_half_open_calls_leave_it_answering_in_bounded_memory(targe
                 held.pop(0).close()
             if number % 1_000 == 999:
                 # Right in the middle of it, a good call is answered.
-                assert target.status(target.call(), wait=20) == 200
+                _answers(target)
         assert target.sockets() < 512 + 64 + 20
         assert target.resident("VmHWM") - before < ALLOWED_MIB
-        assert target.status(target.call(), wait=20) == 200
+        _answers(target)
     finally:
         for connection in held:
             connection.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _answers(target: Target) -> None:
+    """A client that comes again when it is told to is served."""
+    for _ in range(20):
+        answer = target.exchange(target.call(), wait=20)
+        if answer.startswith(b"HTTP/1.1 200 "):
+            return
+        assert answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer, answer[:500]
+        threading.Event().wait(1)
+    raise AssertionError("it only ever told to come again")
 
 
 def _open(target: Target, data: bytes) -> socket.socket:
