@@ -25,6 +25,9 @@ from mcp.types import (
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
+from side import signing_side
+
+from agentmesh.serving.signing import sign_server
 
 RETRY: Final = 500  # milliseconds until a cut stream is taken up again
 
@@ -95,7 +98,13 @@ def _add_outdated_methods(server: MCPServer) -> None:
 
 
 async def _serve(folder: Path, port: int) -> None:
-    server = everything()
+    with signing_side(folder, "everything") as signing:
+        server = everything()
+        sign_server(server, signing)
+        await _listen(server, port)
+
+
+async def _listen(server: MCPServer, port: int) -> None:
     app = server.streamable_http_app(event_store=Events(), retry_interval=RETRY)
     web = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
     async with anyio.create_task_group() as tasks:

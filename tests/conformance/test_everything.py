@@ -6,8 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import yaml
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from agentmesh.serving.signing import KEY, KnownKeys, Policy, Signing, signed_transport
+from agentmesh_ledger import KeyStore
+from agentmesh_ledger.log import Ledger
 
 _ERAS = {
     "2026-07-28": ("--requirements", "2026-07-28"),
@@ -39,3 +46,25 @@ def test_every_scenario_passes_on_the_fixture_server_with_our_middleware(
     assert len(counted) == _SCENARIOS[era] and counted <= frozenset(verdict.checks)
     assert {name: told for name in sorted(counted) if (told := verdict.failed(name))} == {}
     assert verdict.code == 0, verdict.said[-3000:]
+
+
+@pytest.mark.anyio
+async def test_our_middleware_is_in_front_of_the_fixture_server(
+    everything: str, record: Path, tmp_path: Path
+) -> None:
+    """Else the suite would have said nothing of it."""
+    keys = KeyStore(tmp_path / "keys")
+    policy = Policy(mode="require", known=KnownKeys())
+    caller = Signing(key=keys.agent("caller"), subject="caller@agentmesh.local/suite", policy=policy)
+    with anyio.fail_after(60):
+        async with Client(everything) as client:
+            await client.call_tool("test_simple_text")
+        async with Client(
+            signed_transport(streamable_http_client(everything), caller, peer="everything")
+        ) as client:
+            result = await client.call_tool("test_simple_text")
+    assert result.meta is not None and KEY in result.meta
+    with Ledger.open(record / "ledger.db", read_only=True) as log:
+        heard = [each.message.facts for each in log.read() if each.message.kind == "received"]
+    asked = [facts["statement"] for facts in heard if facts["method"] == "tools/call"]
+    assert "" in asked and any(asked)
