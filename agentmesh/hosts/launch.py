@@ -53,11 +53,9 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
 
     Raises: AgentMeshError for a server or an option that is not there.
     """
-    from agentmesh_servers.registry import names
     from agentmesh_servers.registry import options as known
 
-    if name not in names():
-        raise AgentMeshError("usage", f"no server is called {name!r}", hint=f"there are {', '.join(names())}")
+    require_server(name)
     for option in options:
         if option not in known(name):
             told = ", ".join(sorted(known(name))) or "none"
@@ -72,6 +70,14 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
         env=_carried(()) | own | dict(env),
         about=about_server(name),
     )
+
+
+def require_server(name: str) -> None:
+    """Refuses a name that no stand-alone server has. Raises: AgentMeshError."""
+    from agentmesh_servers.registry import names
+
+    if name not in names():
+        raise AgentMeshError("usage", f"no server is called {name!r}", hint=f"there are {', '.join(names())}")
 
 
 def about_server(name: str) -> str:
