@@ -10,7 +10,7 @@ from agentmesh.mesh import Mesh
 from agentmesh.mesh.peers import RemotePeer, remote_agents, remote_peers
 from agentmesh.mesh.spec import SigningMode
 from agentmesh.recorder import HOST
-from agentmesh.serving.signing import KnownKeys, Policy, Signing, claims, signed_transport
+from agentmesh.serving.signing import KnownKeys, NonceStore, Policy, Signing, claims, signed_transport
 from agentmesh.toolbox import PinFile, Remote, Servers, Toolbox
 from agentmesh.toolbox.looking import Looked, look
 from agentmesh.toolbox.targets import ASK, Source, Wrap, is_foreign, source_words
@@ -117,6 +117,26 @@ def known_keys(place: LogPlace) -> KnownKeys:
     Raises: SigningError where the file is damaged.
     """
     return KnownKeys(path=place.known_keys)
+
+
+def answering(
+    mesh: Mesh, place: LogPlace, keys: KeyStore, log: Ledger, *, mode: SigningMode | None = None
+) -> Signing:
+    """How a served mesh signs its answers and judges who calls: for `sign_server`. `mode` overrides the mesh file's.
+
+    It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned.
+    Raises: LedgerError where the host's key cannot be read; SigningError where a file beside it is damaged.
+    """
+    known = KnownKeys(listed=mesh.serve.keys) if mesh.serve.keys else known_keys(place)
+    policy = Policy(
+        mode=mode or mesh.serve.signing,
+        known=known,
+        audiences=frozenset({mesh.origin}),
+        nonces=NonceStore(path=place.nonces),
+    )
+    return Signing(
+        key=keys.agent(HOST), subject=f"{HOST}@{mesh.origin}", policy=policy, ledger=log, keys=keys
+    )
 
 
 async def look_at(mesh: Mesh, names: Collection[str], keys: KeyStore) -> list[Looked]:

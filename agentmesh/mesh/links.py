@@ -23,6 +23,10 @@ from agentmesh_servers.options import mistakes
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _PLACEHOLDERS = ("task", "previous")
+# What somebody meant as an argument of a prompt; anything else in braces is text, such as JSON.
+_ALMOST = re.compile(r"\{([\w. -]+)\}")
+SERVED_TOOLS = ("start_dialogue", "wait_dialogue", "stop_dialogue", "verify_record")
+"""The tools that `agentmesh serve` offers beside `ask_<agent>`."""
 # The host speaks under its own name in the ledger, and an agent's peers are mounted as a server of that name.
 _RESERVED_AGENTS = frozenset({"host", "log"})
 _RESERVED_SERVERS = frozenset({"peers"})
@@ -39,6 +43,7 @@ def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
         *check.models(),
         *check.agents(),
         *check.servers(),
+        *check.serve(),
         *check.peers(),
     ]
     return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
@@ -115,6 +120,22 @@ class _Links:
             path: KeyPath = ("servers", name)
             yield from self._name(path, name, "server", _RESERVED_SERVERS)
             yield from self._server(path, spec)
+
+    def serve(self) -> Iterator[Mistake]:
+        spec, agents = self.mesh.serve, self.mesh.agents
+        yield from self._named(("serve", "agents"), spec.agents)
+        tools = [*(f"ask_{name}" for name in spec.agents or agents), *SERVED_TOOLS]
+        for number, tool in enumerate(spec.approve):
+            if tool not in tools:
+                text = f"{tool!r} is no tool that is served{did_you_mean(tool, tools)}"
+                yield self._at(("serve", "approve", number), "unknown_tool", text)
+        for name, prompt in spec.prompts.items():
+            path: KeyPath = ("serve", "prompts", name)
+            yield from self._name(path, name, "prompt", frozenset())
+            for wrong in _ALMOST.findall(prompt.text):
+                if not wrong.isidentifier():
+                    text = f"{{{wrong}}} is no argument: its name begins with a letter and holds letters, digits and _"
+                    yield self._at((*path, "text"), "unknown_placeholder", text)
 
     def peers(self) -> Iterator[Mistake]:
         for name, spec in self.mesh.peers.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -92,8 +92,9 @@ class Dialogue:
     async def _follow(self, tell: Tell) -> None:
         seen = max(0, self.progress.last - _LOOK_BACK)
         draft, told = "", time.monotonic()
+        news = [f"dialogue {self.id}"]
         while not await self._over_within(_PAUSE):
-            news = self.progress.lines(seen)
+            news += self.progress.lines(seen)
             seen = self.progress.last
             if (now := self.progress.draft()) != draft:
                 draft = now
@@ -103,6 +104,7 @@ class Dialogue:
             for line in news:
                 await tell(line)
                 told = time.monotonic()
+            news = []
 
     async def _over_within(self, seconds: float) -> bool:
         with anyio.move_on_after(seconds):
@@ -111,14 +113,17 @@ class Dialogue:
 
 
 class Dialogues:
-    """The dialogues of one live mesh. Made by `open_dialogues`."""
+    """The dialogues of one live mesh. Made by `open_dialogues`.
+
+    What runs in `group` is cancelled when that is left.
+    """
 
     def __init__(
         self, live: LiveMesh, group: anyio.abc.TaskGroup, *, most_running: int, most_ended: int
     ) -> None:
         self.live = live
+        self.group = group
         self._watchers: list[Callable[[str, Event], None]] = []
-        self._group = group
         self._most_running = most_running
         self._most_ended = most_ended
         self._running: OrderedDict[str, Dialogue] = OrderedDict()
@@ -159,16 +164,12 @@ class Dialogues:
             )
         begun = Dialogue(dialogue or new_dialogue_id(), task, agent)
         self._running[begun.id] = begun
-        self._group.start_soon(self._play, begun, dict(facts or {}), name=f"dialogue {begun.id}")
+        self.group.start_soon(self._play, begun, dict(facts or {}), name=f"dialogue {begun.id}")
         return begun
 
     def on_change(self, watch: Callable[[str, Event], None]) -> None:
         """Have `watch` called with the id of a dialogue whose record has grown, and the event that tells of it."""
         self._watchers.append(watch)
-
-    def run_beside(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
-        """Run something for as long as there are dialogues; it is cancelled with them."""
-        self._group.start_soon(work)
 
     async def _play(self, dialogue: Dialogue, facts: Mapping[str, JsonValue]) -> None:
         def listen(event: Event) -> None:

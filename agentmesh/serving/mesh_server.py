@@ -20,7 +20,8 @@ from agentmesh.serving.icon import ICON
 from agentmesh.serving.instructions import mesh_instructions
 from agentmesh.serving.prompts import add_prompts
 from agentmesh.serving.resources import add_resources, listed_dialogues
-from agentmesh.serving.tools import add_tools, exposed
+from agentmesh.serving.tasks import Tasks
+from agentmesh.serving.tools import add_tools, exposed, task_tools
 from agentmesh.serving.updates import Updates
 from agentmesh_servers.face import distribution_version, logging_left_alone, wrong_arguments
 
@@ -47,7 +48,7 @@ def mesh_server(
     inner = server._lowlevel_server
     inner.add_request_handler("resources/subscribe", SubscribeRequestParams, updates.on_subscribe)
     inner.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, updates.on_unsubscribe)
-    dialogues.run_beside(updates.deliver)
+    dialogues.group.start_soon(updates.deliver)
     return server
 
 
@@ -72,6 +73,7 @@ class _MeshServer(MCPServer):
             auth=auth,
             token_verifier=token_verifier,
             subscriptions=updates,
+            extensions=[Tasks(task_tools(mesh), dialogues.group)],
         )
         self._dialogues = dialogues
 

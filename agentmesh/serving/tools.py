@@ -25,6 +25,7 @@ from agentmesh.serving.exchange import asked_by
 from agentmesh.serving.hints import asking_hints
 from agentmesh.serving.icon import ICON
 from agentmesh.serving.progress import Tell
+from agentmesh.serving.tasks import TaskTool, current_task
 from agentmesh.serving.verification import Evidence
 from agentmesh.toolbox.results import clean
 from agentmesh_ledger import LedgerError
@@ -34,9 +35,10 @@ PATIENCE: Final = 40.0
 PATIENCE_KEY: Final = "dev.agentmesh/patience"
 """In a request's `_meta`: how many seconds the caller waits for an answer; for callers that do not cut at 60."""
 MOST_PATIENCE: Final = 3_600.0
+TASK_GRACE: Final = 1.0
+"""Seconds in which a call may be answered at once where the host knows tasks."""
 WAIT: Final = 30.0
 MOST_WAIT: Final = 50.0
-OUR_TOOLS: Final = ("start_dialogue", "wait_dialogue", "stop_dialogue", "verify_record")
 _MOST_LISTED: Final = 20
 
 _WAITS: Final = ToolAnnotations(
@@ -63,6 +65,14 @@ _T = TypeVar("_T")
 def exposed(mesh: Mesh) -> tuple[str, ...]:
     """The agents that hosts may ask."""
     return mesh.serve.agents or tuple(mesh.agents)
+
+
+def task_tools(mesh: Mesh) -> dict[str, TaskTool]:
+    """The tools that become tasks where a host knows tasks, once they take longer than a moment."""
+    return {
+        name: TaskTool(grace=TASK_GRACE)
+        for name in (*(f"ask_{each}" for each in exposed(mesh)), "verify_record")
+    }
 
 
 def add_tools(server: MCPServer, dialogues: Dialogues) -> None:
@@ -111,7 +121,13 @@ def _add(
 def _asking(dialogues: Dialogues, agent: str) -> Callable[..., Awaitable[CallToolResult]]:
     async def ask(question: Question, ctx: Context) -> Answer:
         dialogue = _start(dialogues, question, agent)
-        await dialogue.wait(_patience(ctx), _teller(ctx))
+        task = current_task()
+        try:
+            await dialogue.wait(_patience(ctx) if task is None else None, _teller(ctx))
+        except anyio.get_cancelled_exc_class():
+            if task is not None and task.stopped:  # a call that is only cut leaves its dialogue running
+                dialogue.stop()
+            raise
         return told(dialogue)
 
     return ask

@@ -1,4 +1,4 @@
-"""A statement: what one side of an MCP exchange asked or answered, signed on its own (SPEC section 11).
+"""A statement: what one side of an MCP exchange asked or answered, signed on its own (SPEC section 10).
 
 It travels beside a request or a result as a DSSE envelope in one JSON object. It says by a digest what was asked or
 answered, so that a kept statement and the content together show it to anybody, with no log and no server.
@@ -113,7 +113,7 @@ def seal_statement(key: AgentKey, statement: Statement) -> SealedStatement:
 
 
 def open_statement(envelope: bytes) -> SealedStatement:
-    """The statement of an envelope's bytes, its signature checked (SPEC L-100 to L-104).
+    """The statement of an envelope's bytes, its signature checked (SPEC L-100 to L-105).
 
     Raises: LedgerError(canonical, envelope, message, identity, signature), and nothing else, whatever the bytes.
     """

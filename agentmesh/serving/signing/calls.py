@@ -74,6 +74,7 @@ class Calls:
         self._server: AgentId | None = None
         if audience is not None and audience.startswith(_DID):
             self._server = AgentId(audience)
+        self._refused: SigningError | None = None
         self._under_way: dict[RequestId, _Call] = {}
         self._keys: dict[str, AgentKey] = {}
 
@@ -94,6 +95,9 @@ class Calls:
         claim = meta.pop(KEY, None)
         if self._policy.mode == "off":
             return _with_meta(request, params, meta) if claim is not None else request
+        if self._refused is not None and request.method in HANDSHAKE:
+            # The SDK takes a refusal for a server of the older era, asks again, and would tell what comes of that.
+            raise self._refused
         if len(self._under_way) >= MAX_UNDER_WAY:
             raise SigningError("too_many", f"{MAX_UNDER_WAY} requests are under way on one connection")
         agent, dialogue = self._claimed(claim)
@@ -162,16 +166,17 @@ class Calls:
         except _Refused as refusal:
             error, sealed, refused = refusal.error, refusal.sealed, refusal.error.why
             settled = Settled(item=settled.refused(error))
+            if call.asked.method in HANDSHAKE:
+                self._refused = error
         else:
-            if sealed is None and isinstance(answer, JSONRPCError) and self._is_hidden(call.asked.method):
-                settled = Settled(item=SessionMessage(_unsigned_error(answer)))
+            if isinstance(answer, JSONRPCError):
+                if call.asked.method in HANDSHAKE:
+                    self._refused = _told(answer.error)
+                elif sealed is None and self._policy.mode == "require":
+                    settled = Settled(item=SessionMessage(_unsigned_error(answer)))
         if self._signing.ledger is None or call.asked.method not in RECORDED:
             return settled
         return replace(settled, drafts=self._drafts(call, answer, sealed, refused))
-
-    def _is_hidden(self, method: str) -> bool:
-        """Whether nothing of an unsigned error may reach the caller but that there was one."""
-        return self._policy.mode == "require" and method not in HANDSHAKE
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.
@@ -349,20 +354,21 @@ def _unsigned_error(answer: JSONRPCError) -> JSONRPCError:
     A transport's own errors (closed, timed out) are of this kind: codes of the standard stay. So does our own reason
     for a refusal, of which there are few.
     """
-    data = answer.error.data
-    told = data.get(REASON) if isinstance(data, Mapping) else None
+    error = _told(answer.error)
+    if error is not None:
+        return JSONRPCError(jsonrpc="2.0", id=answer.id, error=error.to_data())
+    code = answer.error.code
+    error = SigningError("unsigned", f"the request failed with an unsigned error (code {code})")
+    data = error.to_data()
+    if -32768 <= code <= -32000:
+        data = ErrorData(code=code, message=data.message, data=data.data)
+    return JSONRPCError(jsonrpc="2.0", id=answer.id, error=data)
+
+
+def _told(error: ErrorData) -> SigningError | None:
+    """The reason for which a server says that it refuses, in our own words: anybody may have written its own."""
+    told = error.data.get(REASON) if isinstance(error.data, Mapping) else None
     for reason, code in CODES.items():
-        if told == reason and answer.error.code == code:
-            error = SigningError(reason, f"the server refused this request ({reason}), and did not sign that")
-            return JSONRPCError(jsonrpc="2.0", id=answer.id, error=error.to_data())
-    standard = -32768 <= answer.error.code <= -32000
-    error = SigningError("unsigned", f"the request failed with an unsigned error (code {answer.error.code})")
-    return JSONRPCError(
-        jsonrpc="2.0",
-        id=answer.id,
-        error=ErrorData(
-            code=answer.error.code if standard else error.code,
-            message=error.message,
-            data={REASON: error.why},
-        ),
-    )
+        if told == reason and error.code == code:
+            return SigningError(reason, f"the server refused this request: {reason}")
+    return None

@@ -10,6 +10,7 @@ from mcp import Client, MCPError
 from mcp.types import CallToolResult, TextContent
 
 from agentmesh.errors import RunError
+from agentmesh.mesh.links import SERVED_TOOLS
 from agentmesh.serving import tools
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +32,7 @@ def structure(result: CallToolResult) -> dict[str, Any]:
 async def test_tools_are_few_described_and_hinted_at(serve: Any, mode: str) -> None:
     async with serve() as served, Client(served.server, mode=mode) as client:
         listed = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert list(listed) == ["ask_front", "ask_math", *tools.OUR_TOOLS]
+        assert list(listed) == ["ask_front", "ask_math", *SERVED_TOOLS]
         assert listed["ask_front"].title == "Ask front"
         assert listed["ask_front"].description == "Ask front. You take questions."
         for tool in listed.values():
@@ -74,7 +75,7 @@ async def test_the_whole_answer_is_given_as_text_and_as_structure(serve: Any, mo
 async def test_only_the_agents_that_the_mesh_serves_can_be_asked(serve: Any) -> None:
     async with serve(SERVES_MATH) as served, Client(served.server) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
-        assert names == ["ask_math", *tools.OUR_TOOLS]
+        assert names == ["ask_math", *SERVED_TOOLS]
 
 
 SERVES_MATH = """\
@@ -165,7 +166,7 @@ async def test_what_runs_when_the_server_ends_is_cancelled_and_closed(serve: Any
         served.gate.hold()
         dialogue = served.dialogues.start("Go.")
         await served.gate.waiting.wait()
-        served.dialogues._group.cancel_scope.cancel()
+        served.dialogues.group.cancel_scope.cancel()
         await dialogue.wait()
         assert dialogue.over and dialogue.ended is not None and dialogue.ended.reason == "cancelled"
         assert served.kinds(dialogue.id)[-1] == "close"
