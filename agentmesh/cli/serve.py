@@ -172,8 +172,9 @@ async def _serve_http(
 
     from agentmesh.serving.http import PATH, serve_http
 
-    # One line for each request that is refused would let anybody fill the disk that standard error goes to.
-    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    if os.environ.get("AGENTMESH_DEBUG") in (None, "", "0"):
+        # One line for each request that is refused would let anybody fill the disk that standard error goes to.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
     bound, face = place
 
     def told() -> None:

@@ -319,6 +319,8 @@ def test_with_tokens_others_may_reach_it_and_hear_what_they_risk(desk: Path) -> 
         ),
         (["--http", "0", "--allow-host", "a b"], "'a b' is not a host"),
         (["--http", "0", "--allow-origin", "*"], "'*' is not an origin"),
+        (["--http", "0", "--allow-origin", "http://["], "'http://[' is not an origin"),
+        (["--http", "0", "--allow-origin", "https://a.example/path"], "is not an origin"),
         (["--signing", "maybe"], "'maybe' is none of require, prefer, off"),
         (["--http", "192.0.2.1:0"], "cannot listen on 192.0.2.1:0"),
         (["--http", "0", "--max-body", "0"], "--max-body"),
