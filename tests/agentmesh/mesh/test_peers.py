@@ -129,7 +129,11 @@ def test_a_mistake_in_whom_an_agent_asks_is_told_at_its_line(
             "has a meaning with signing",
         ),
         ('[peers.x]\nurl = "https://m.example"\nkey = "ssh-rsa AAAA"', "peers.x.key", "did:key"),
-        ('[peers.x]\nurl = "https://m.example"\ntoken_env = "A B"', "peers.x.token_env", "environment variable"),
+        (
+            '[peers.x]\nurl = "https://m.example"\ntoken_env = "A B"',
+            "peers.x.token_env",
+            "environment variable",
+        ),
         ('[peers.x]\nkey = ""', "peers.x.url", "missing"),
         (
             '[servers.s]\ncommand = ["sh"]\ntoken_env = "T"',
