@@ -104,11 +104,11 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 @contextmanager
-def serving(mesh: Path, mode: str = "require", port: int = 0) -> Iterator[str]:
-    """Serves a mesh over HTTP in a process of its own; gives its URL."""
+def serving(mesh: Path, mode: str = "require", port: int = 0, **variables: str) -> Iterator[str]:
+    """Serves a mesh over HTTP in a process of its own (mode "bare": without signing); gives its URL."""
     process = subprocess.Popen(
         [sys.executable, str(_SERVED), str(mesh), mode, str(port)],
-        env=environment(),
+        env={**environment(), **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
