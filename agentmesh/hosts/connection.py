@@ -169,7 +169,9 @@ def _entries(host: Host, text: str) -> dict[object, object]:
 
 def _changed(host: Host, path: Path, key: str, edit: Edit, mode: int) -> Path | None:
     def is_kept(text: str, earlier: Sequence[str]) -> bool:
-        return formats.is_kept(host.kind, text, host.section, key, [*earlier, ""])
+        found = formats.entries(host.kind, text, host.section)
+        ours = [str(name) for name, entry in found.items() if name == key or is_ours(entry)]
+        return formats.is_kept(host.kind, text, host.section, ours, [*earlier, ""])
 
     return change_config(path, edit, is_kept, mode=mode).backup
 

@@ -164,6 +164,24 @@ def test_an_entry_comes_and_goes_in_every_hosts_file(
 
 
 @pytest.mark.parametrize("host", PLACES)
+def test_entries_that_come_and_go_leave_one_copy_and_the_file_as_it_was(
+    agentmesh: Agentmesh, home: Path, mesh: Path, host: str, installed: None
+) -> None:
+    path, before = existing(home, host)
+    words = [[mesh], ["--server", "clock"], ["--server", "units", "--name", "u"]]
+    for each in words:
+        assert agentmesh("connect", host, *each).code == 0
+    # As where a person put back a copy in which ours was.
+    path.with_name(f"{path.name}.mine.bak").write_text(path.read_text())
+    for each in words:
+        gone = agentmesh("connect", host, *each, "--remove")
+        assert gone.code == 0 and " taken out of " in gone.out
+    assert path.read_text() == before
+    copies = [each.name for each in path.parent.iterdir() if each.name.endswith(".bak")]
+    assert sorted(copies) == sorted([f"{path.name}.bak", f"{path.name}.mine.bak"])
+
+
+@pytest.mark.parametrize("host", PLACES)
 @pytest.mark.parametrize("text", ["", "{}", "mine: 1\n", "a = 1"])
 def test_a_file_without_a_section_comes_back_as_it_was(
     agentmesh: Agentmesh, home: Path, mesh: Path, host: str, text: str, installed: None
