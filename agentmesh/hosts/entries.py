@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from agentmesh.errors import AgentMeshError
 from agentmesh.hosts.quoting import Entry, is_text
-from agentmesh.hosts.server import Launch, Remote, Server
+from agentmesh.hosts.server import OWN_VARIABLES, Launch, Remote, Server
 
 # Codex gives a server ten seconds to start, and a mesh may have models to load.
 _START_SECONDS: Final = 60
@@ -17,6 +17,12 @@ _GOOSE_SECONDS: Final = 300
 _LOADERS: Final = frozenset({"PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "NODE_OPTIONS", "CLASSPATH"})
 _NOT_GOOSE: Final = _LOADERS | {"PATH", "PYTHONHOME", "TMP", "TEMP", "LOCALAPPDATA", "USERPROFILE"}
 _NOT_GEMINI: Final = _LOADERS | {"PYTHONSTARTUP", "BASH_ENV", "ENV"}
+# What an entry says of how its server is reached is ours; whatever else stands there is the person's.
+_OURS: Final = frozenset(
+    {"command", "cmd", "args", "type", "url", "httpUrl", "uri", "headers", "name", "description"}
+    | {"env_keys", "env_vars", "bearer_token_env_var"}
+)
+_ENVIRONMENTS: Final = ("env", "envs")
 
 
 def claude_desktop(name: str, server: Server) -> Entry:
@@ -97,6 +103,23 @@ def _require_handed_on(server: Launch, refused: frozenset[str], title: str) -> N
     for name in sorted(set(server.env) & refused):
         hint = "install AgentMesh into the Python that is to run it, and leave the variable out"
         raise AgentMeshError("usage", f"{title} hands on no {name} from its file", hint=hint)
+
+
+def with_additions(entry: Entry, old: Mapping[object, object]) -> dict[str, object]:
+    """`entry` with what a person has added to the older one of ours: switches, timeouts, variables of their own."""
+    found: dict[str, object] = dict(entry)
+    for key, value in old.items():
+        if not isinstance(key, str) or key in _OURS:
+            continue
+        if key not in _ENVIRONMENTS:
+            found[key] = value
+        elif isinstance(value, dict):
+            added = {name: held for name, held in value.items() if name not in OWN_VARIABLES}
+            fresh = entry.get(key)
+            known = fresh if isinstance(fresh, dict) else {}
+            if added or known:
+                found[key] = added | known
+    return found
 
 
 def require_as_written(server: Server, fills_in: re.Pattern[str] | None, title: str) -> None:

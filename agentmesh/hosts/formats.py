@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from agentmesh.hosts import json_config, toml_config, yaml_config
 from agentmesh.hosts.fault import ConfigFault
@@ -104,19 +104,20 @@ def _leads(kind: Format, old: str, section: str, added: Mapping[object, object],
         for name, entry in added.items():
             if there.get(name) == entry:
                 continue
-            if not _is_entry(entry):
+            if not is_entry(entry):
                 return False
-            old = kind.put(old, section, str(name), entry)  # type: ignore[arg-type]  # it was just looked at
+            old = kind.put(old, section, str(name), entry)
     except ConfigFault:
         return False
     return old == text
 
 
-def _is_entry(entry: object) -> bool:
+def is_entry(entry: object) -> TypeGuard[Entry]:
+    """Whether something is an entry that can be written: texts, whole numbers, switches, and lists and tables of texts."""
     return isinstance(entry, dict) and all(
         isinstance(key, str)
         and (
-            isinstance(value, str | int)
+            (isinstance(value, str | int) and not isinstance(value, json_config.Number))
             or (isinstance(value, list) and all(isinstance(each, str) for each in value))
             or (
                 isinstance(value, dict)
