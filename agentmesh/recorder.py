@@ -26,6 +26,8 @@ from agentmesh_ledger.log import Ledger
 from agentmesh_models import Reply
 
 HOST = "host"
+APPROVALS = "approvals"
+"""The dialogue in which people's decisions stand: there is no other yet when one is asked for."""
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
@@ -83,13 +85,16 @@ class Recorder:
         """The did:key of an agent of this mesh; its key is made on first use."""
         return self._key(name).id
 
-    async def open(self, mesh: Mesh, *, participants: Sequence[str]) -> Receipt:
-        """The dialogue begins: which mesh, who takes part."""
+    async def open(
+        self, mesh: Mesh, *, participants: Sequence[str], more: Mapping[str, JsonValue] | None = None
+    ) -> Receipt:
+        """The dialogue begins: which mesh, who takes part; `more` are facts of who asked for it."""
         facts: dict[str, JsonValue] = {
             "mesh": mesh.name,
             "mesh_digest": mesh.digest,
             "pattern": mesh.dialogue.pattern,
             "participants": [self.agent_id(name) for name in participants],
+            **(more or {}),
         }
         return await self._append("open", HOST, to=participants, facts=facts)
 
@@ -181,6 +186,11 @@ class Recorder:
         return await self._append(
             "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
         )
+
+    async def decision(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> Receipt:
+        """What a person decided of a call, before anything is done."""
+        kind = "approve" if allowed else "deny"
+        return await self._append(kind, HOST, parts=(_json("arguments", arguments),), facts={"tool": tool})
 
     async def close(self, reason: EndReason, detail: str, *, budget: Budget) -> Receipt:
         """The dialogue ends, with the reason; safe to call while the task is being cancelled."""

@@ -49,6 +49,7 @@ _TOOLBOX_USAGE: Final = frozenset(
         "no_such_tool",
         "no_such_server",
         "bad_url",
+        "no_token",
         "no_command",
         "no_folder",
         "unknown_server",
@@ -176,7 +177,7 @@ def missing_extra(error: BaseException) -> str | None:
 
 
 def _code_for_own(error: AgentMeshError) -> int:
-    if error.reason in ("no_ledger", "unreadable"):
+    if error.reason in ("no_ledger", "unreadable", "pins_unreadable"):
         return UNREADABLE
     if error.reason == "not_verified":
         return FAILED

@@ -85,11 +85,12 @@ class _Server(MCPServer):
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             if isinstance(error.__cause__, ValidationError):
-                raise ToolError(_told(name, error.__cause__)) from error
+                raise ToolError(wrong_arguments(name, error.__cause__)) from error
             raise
 
 
-def _told(name: str, error: ValidationError) -> str:
+def wrong_arguments(name: str, error: ValidationError) -> str:
+    """What is wrong with the arguments of a call, for a model to read."""
     mistakes = [
         f"{'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
         for found in error.errors(include_url=False, include_input=False)

@@ -1,0 +1,192 @@
+"""One entry in one host's file: put there, taken out, or only looked at."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Literal, TypeAlias
+
+from agentmesh.errors import AgentMeshError
+from agentmesh.hosts import formats
+from agentmesh.hosts.config_file import Edit, change_config, read_config
+from agentmesh.hosts.fault import ConfigFault
+from agentmesh.hosts.json_config import plain_fault
+from agentmesh.hosts.quoting import Entry
+from agentmesh.hosts.server import Server, is_ours
+from agentmesh.hosts.table import HOSTS, Host, Machine, Scope, System, entry_for, places
+
+Done: TypeAlias = Literal["added", "replaced", "unchanged", "removed", "absent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of an entry called `name` in `path`; `backup` is a copy of the file as it was."""
+
+    host: Host
+    path: Path
+    name: str
+    done: Done
+    backup: Path | None = None
+    entry: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A host's file: whether it is there, whether the host seems to be, the entries that start AgentMesh, a fault."""
+
+    host: Host
+    path: Path
+    present: bool
+    installed: bool
+    ours: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+def this_machine() -> Machine:
+    """The machine, the person and the folder that this runs in."""
+    systems: dict[str, System] = {"darwin": "macos", "win32": "windows"}
+    system = systems.get(sys.platform, "linux")
+    return Machine(system=system, home=os.path.expanduser("~"), env=os.environ, folder=os.getcwd())
+
+
+def config_path(host: Host, scope: Scope, machine: Machine, given: Path | None = None) -> Path:
+    """The file that a host reads here: `given`, else the first of its places that is there, else the one it would be."""
+    if given is not None:
+        return Path(os.path.abspath(given))
+    known = places(host, scope, machine)
+    candidates = [each for place in known for each in _matching(place)]
+    for is_there in (Path.is_file, lambda path: path.parent.is_dir()):
+        for path in candidates:
+            if is_there(path):
+                return path
+    return next(Path(place.as_posix()) for place in known if "*" not in str(place))
+
+
+def connect(
+    host: Host, path: Path, name: str, server: Server, *, force: bool = False, mode: int = 0o600
+) -> Result:
+    """Put the entry of `server` into a host's file, in the place of an older one of ours.
+
+    Raises: AgentMeshError (`exists`, where `name` is somebody else's and `force` is not given), ConfigFault, OSError.
+    """
+    entry = entry_for(host, name, server)
+    key = host.key(name)
+    done: list[Done] = []
+
+    def edit(text: str, earlier: Sequence[str]) -> str:
+        old = _entries(host, text).get(key)
+        if old is not None and not force and not is_ours(old, None) and not is_ours(old, server):
+            raise _anothers(host, path, name, "replaces")
+        after = formats.put(host.kind, text, host.section, key, entry)
+        done[:] = ["unchanged" if old == entry else "added" if old is None else "replaced"]
+        return after
+
+    change = _changed(host, path, key, edit, mode)
+    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=entry)
+
+
+def disconnect(
+    host: Host, path: Path, name: str, server: Server | None = None, *, force: bool = False
+) -> Result:
+    """Take the entry `name` out of a host's file: `absent`, where it is not there.
+
+    Raises: AgentMeshError (`exists`, where it is somebody else's and `force` is not given), ConfigFault, OSError.
+    """
+    key = host.key(name)
+    current = look(host, path, name)
+    if current is None:
+        return Result(host=host, path=path, name=key, done="absent")
+    done: list[Done] = []
+
+    def edit(text: str, earlier: Sequence[str]) -> str:
+        old = _entries(host, text).get(key)
+        if old is None:
+            done[:] = ["absent"]
+            return text
+        if not force and not is_ours(old, None) and not is_ours(old, server):
+            raise _anothers(host, path, name, "removes")
+        done[:] = ["removed"]
+        return formats.drop(host.kind, text, host.section, key, earlier)
+
+    change = _changed(host, path, key, edit, 0o600)
+    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=current)
+
+
+def look(host: Host, path: Path, name: str) -> object:
+    """The entry of that name in a host's file; None, where there is none. Raises: ConfigFault, OSError."""
+    text = read_config(path)
+    if text is None:
+        return None
+    try:
+        return _entries(host, text).get(host.key(name))
+    except ConfigFault as fault:
+        raise fault.at(str(path)) from None
+
+
+def shown(host: Host, name: str, entry: Entry) -> str:
+    """A file of the host with this entry and nothing else, to copy from."""
+    return formats.put(host.kind, "", host.section, host.key(name), entry)
+
+
+def find_all(scope: Scope, machine: Machine) -> tuple[Found, ...]:
+    """Every host's file here, and which of its entries start AgentMesh."""
+    return tuple(
+        _found(host, config_path(host, scope, machine))
+        for host in HOSTS
+        if scope == "user" or host.project is not None
+    )
+
+
+def _found(host: Host, path: Path) -> Found:
+    ours: tuple[str, ...] = ()
+    fault: str | None = None
+    present = False
+    try:
+        text = read_config(path)
+        present = text is not None
+        if text is not None:
+            ours = tuple(str(name) for name, entry in _entries(host, text).items() if is_ours(entry))
+    except (AgentMeshError, OSError) as error:
+        present = True
+        fault = error.at(str(path)).message if isinstance(error, ConfigFault) else str(error)
+    # A file in the home folder itself says nothing of its host; a folder of its own does.
+    installed = present or (path.parent.is_dir() and path.parent != Path.home())
+    return Found(host=host, path=path, present=present, installed=installed, ours=ours, fault=fault)
+
+
+def _entries(host: Host, text: str) -> dict[object, object]:
+    found = formats.entries(host.kind, text, host.section)
+    if host.plain:
+        fault = plain_fault(text)
+        if fault is not None:
+            hint = f"{host.title} reads none of a file with comments or commas too many: mend it; nothing was written"
+            raise ConfigFault(fault.message, line=fault.line, hint=hint)
+    return found
+
+
+def _changed(host: Host, path: Path, key: str, edit: Edit, mode: int) -> Path | None:
+    def is_kept(text: str, earlier: Sequence[str]) -> bool:
+        return formats.is_kept(host.kind, text, host.section, key, [*earlier, ""])
+
+    return change_config(path, edit, is_kept, mode=mode).backup
+
+
+def _anothers(host: Host, path: Path, name: str, does: str) -> AgentMeshError:
+    message = f"{path}: {name!r} is there already, and it is not AgentMesh's"
+    return AgentMeshError(
+        "exists", message, hint=f"--name gives ours another name; --force {does} it all the same"
+    )
+
+
+def _matching(place: PurePath) -> list[Path]:
+    """The paths a place stands for: a `*` in it is the name of any folder that is there."""
+    path = Path(place.as_posix())
+    parts = path.parts
+    first = next((number for number, part in enumerate(parts) if "*" in part), None)
+    if first is None:
+        return [path]
+    folders = Path(*parts[:first]).glob("/".join(parts[first:-1]))
+    return [folder / path.name for folder in sorted(folders)]
