@@ -233,7 +233,9 @@ def _same(one: JsonValue, other: JsonValue) -> bool:
     """Whether both say the same in canonical form, in which 0.0 is 0: the content of a statement has gone through it."""
     try:
         return canonical(one) == canonical(other)
-    except LedgerError:  # no canonical form, as a number beyond 2**53 has none: then it was not signed like this
+    except (
+        LedgerError
+    ):  # no canonical form, as a number beyond 2**53 has none: then it was not signed like this
         return False
 
 

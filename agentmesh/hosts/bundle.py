@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.hosts.launch import about_server, option_flag
+from agentmesh.hosts.launch import about_server, option_flag, require_server
 from agentmesh.hosts.start import MESH_START, SERVER_START
 from agentmesh.locations import OWN_FOLDER, place
 
@@ -116,12 +116,9 @@ def mesh_bundle(mesh: Mesh, *, version: str, author: str | None = None, name: st
 def server_bundle(server: str, *, version: str, author: str | None = None, name: str | None = None) -> Bundle:
     """The bundle of a stand-alone tool server. Raises: AgentMeshError for a server that is not there."""
     import agentmesh_servers
-    from agentmesh_servers.registry import names, options
+    from agentmesh_servers.registry import options
 
-    if server not in names():
-        raise AgentMeshError(
-            "usage", f"no server is called {server!r}", hint=f"there are {', '.join(names())}"
-        )
+    require_server(server)
     asked = sorted(options(server))
     return _packed(
         _Contents(

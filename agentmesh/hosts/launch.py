@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # -P: a host starts servers in the folder that is open in it, and whatever is called agentmesh.py there would run instead.
 _PYTHON: Final = ("-P", "-m")
 # What our programs read of their environment and the person has set: a host started from a menu has none of it.
-_CARRIED: Final = ("AGENTMESH_CACHE", "AGENTMESH_MODELS", "AGENTMESH_THREADS")
+CARRIED: Final = ("AGENTMESH_CACHE", "AGENTMESH_MODELS", "AGENTMESH_THREADS")
 _PASSPHRASE: Final = "AGENTMESH_PASSPHRASE"
 _FOLDERS: Final = frozenset({"folder", "database"})
 _NAMED_FOLDERS: Final = frozenset({"roots"})
@@ -42,7 +42,7 @@ def mesh_launch(mesh: Mesh, env: Mapping[str, str]) -> Launch:
     return Launch(
         command=_python(),
         args=(*_PYTHON, "agentmesh", "serve", os.path.abspath(mesh.path)),
-        env=_carried(_CARRIED) | dict(env),
+        env=_carried(CARRIED) | dict(env),
         secrets=tuple(name for name in needed if name not in env),
         about=f"The agents of the mesh {mesh.name}.",
     )
@@ -53,11 +53,9 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
 
     Raises: AgentMeshError for a server or an option that is not there.
     """
-    from agentmesh_servers.registry import names
     from agentmesh_servers.registry import options as known
 
-    if name not in names():
-        raise AgentMeshError("usage", f"no server is called {name!r}", hint=f"there are {', '.join(names())}")
+    require_server(name)
     for option in options:
         if option not in known(name):
             told = ", ".join(sorted(known(name))) or "none"
@@ -72,6 +70,14 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
         env=_carried(()) | own | dict(env),
         about=about_server(name),
     )
+
+
+def require_server(name: str) -> None:
+    """Refuses a name that no stand-alone server has. Raises: AgentMeshError."""
+    from agentmesh_servers.registry import names
+
+    if name not in names():
+        raise AgentMeshError("usage", f"no server is called {name!r}", hint=f"there are {', '.join(names())}")
 
 
 def about_server(name: str) -> str:

@@ -118,6 +118,7 @@ def build(
     writable = flag("write", write)
     server = make_server("files", title="Files", instructions=_instructions(tree, writable))
     _add_reading(server, tree)
+    _add_info(server, tree)
     _add_search(server, tree)
     if writable:
         add_changes(server, tree)
@@ -197,6 +198,8 @@ def _add_reading(server: MCPServer, tree: Tree) -> None:
         )
         return answer(_passage_text(passage), told)
 
+
+def _add_info(server: MCPServer, tree: Tree) -> None:
     @server.tool(
         title="File info",
         description="Tell the size, kind and digest of a file or folder.",

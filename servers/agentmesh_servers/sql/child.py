@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from agentmesh_servers.sql.refusal import Refusal, one_line
 
-MEMORY_BYTES: Final = 512 * 1024 * 1024
+MEMORY_BYTES: Final = 256 * 1024 * 1024
 SCRATCH_BYTES: Final = 1024 * 1024 * 1024
 GRACE_SECONDS: Final = 1.0
 TIMED_OUT: Final = 124

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeAlias
 
 from anyio import CapacityLimiter
 from mcp.server import MCPServer
@@ -78,10 +78,14 @@ class Rows(BaseModel):
     changed: int = Field(title="Changed", description="How many rows were inserted, updated or deleted")
 
 
+Value: TypeAlias = str | int | float | bool | None
 Parameters = Annotated[
-    list[str | int | float | bool | None],
+    list[Value],
     Field(description="Values for the placeholders in the statement, in order"),
 ]
+
+
+_NO_PARAMETERS: Final[list[Value]] = []  # never changed; hosts understand it better than null
 
 
 def build(**given: str) -> MCPServer:
@@ -172,9 +176,9 @@ def _add_query(server: MCPServer, ask: _Asking) -> None:
         annotations=READS_ONLY,
     )
     async def query(
-        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters | None = None
+        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters = _NO_PARAMETERS
     ) -> Annotated[CallToolResult, Rows]:
-        told = Rows.model_validate(await ask("statement", sql=sql, parameters=parameters or []))
+        told = Rows.model_validate(await ask("statement", sql=sql, parameters=parameters))
         return answer(_rows_text(told), told)
 
 
@@ -185,9 +189,9 @@ def _add_execute(server: MCPServer, ask: _Asking) -> None:
         annotations=CHANGES,
     )
     async def execute(
-        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters | None = None
+        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters = _NO_PARAMETERS
     ) -> Annotated[CallToolResult, Rows]:
-        told = Rows.model_validate(await ask("statement", write=True, sql=sql, parameters=parameters or []))
+        told = Rows.model_validate(await ask("statement", write=True, sql=sql, parameters=parameters))
         done = f"Done; {told.changed} {'row' if told.changed == 1 else 'rows'} changed."
         return answer(f"{done}\n{_rows_text(told)}" if told.columns else done, told)
 

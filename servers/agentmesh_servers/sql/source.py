@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agentmesh_servers.errors import ServersError
-from agentmesh_servers.options import flag, number
+from agentmesh_servers.options import DEFAULT_ROWS, DEFAULT_SECONDS, MAX_ROWS, MAX_SECONDS, flag, number
 
 FILE_VARIABLE: Final = "AGENTMESH_SQL_DATABASE"
 URL_VARIABLE: Final = "AGENTMESH_SQL_URL"
-DEFAULT_SECONDS: Final = 10
-MAX_SECONDS: Final = 300
-DEFAULT_ROWS: Final = 200
-MAX_ROWS: Final = 5_000
 _SCHEMES: Final = ("postgresql://", "postgres://")
 
 
