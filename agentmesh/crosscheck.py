@@ -40,7 +40,8 @@ class CrossCheck:
     """What was found. `matching` counts messages that both sides hold alike.
 
     `by_statement` are those of them whose content one side withholds: their statements are the same. `unsigned` counts
-    messages that carry no name which both sides know, and so were not compared.
+    messages that carry no name which both sides know, and so were not compared; `readings` those of readers of the
+    record, in no dialogue: whoever fetches a transcript to verify it keeps no record of that.
     """
 
     ours: str
@@ -48,6 +49,7 @@ class CrossCheck:
     matching: int
     by_statement: int
     unsigned: int
+    readings: int
     findings: tuple[Finding, ...]
 
     @property
@@ -77,6 +79,7 @@ def cross_check(ours: Side, theirs: Side) -> CrossCheck:
         matching=pairing.matching,
         by_statement=pairing.by_statement,
         unsigned=sum(each.is_unsigned for side in (ours, theirs) for each in side.exchanged),
+        readings=pairing.readings,
         findings=tuple(sorted(findings, key=_place)),
     )
 
@@ -85,6 +88,7 @@ class _Pairing:
     def __init__(self) -> None:
         self.matching = 0
         self.by_statement = 0
+        self.readings = 0
         self.findings: list[Finding] = []
 
     def compare(self, ours: list[Exchanged], theirs: list[Exchanged]) -> None:
@@ -121,6 +125,9 @@ class _Pairing:
             self.by_statement += 1
 
     def _lacking(self, each: Exchanged, *, is_ours: bool) -> None:
+        if _is_reading(each):
+            self.readings += 1
+            return
         where = "their record" if is_ours else "our record"
         why = f"{where} has no such {each.type}"
         if each.flaw:
@@ -144,6 +151,11 @@ class _Pairing:
                 theirs=None if yours is None else yours.index,
             )
         )
+
+
+def _is_reading(each: Exchanged) -> bool:
+    """Whether it was a resource that was read, in no dialogue, as an auditor does."""
+    return each.method == "resources/read" and each.sealed is not None and not each.sealed.statement.dialogue
 
 
 def _why(mine: Exchanged, yours: Exchanged) -> str:

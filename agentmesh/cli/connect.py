@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 
 import typer
 
+from agentmesh.cli.connect_publish import publish_bundle, publish_listing
 from agentmesh.cli.exits import UNREADABLE
 from agentmesh.cli.options import JsonOption
 from agentmesh.errors import AgentMeshError
@@ -16,7 +19,7 @@ from agentmesh.errors import AgentMeshError
 if TYPE_CHECKING:
     from agentmesh.hosts.connection import Found, Result
     from agentmesh.hosts.server import Server
-    from agentmesh.hosts.table import Scope
+    from agentmesh.hosts.table import Host, Scope
 
 _HOSTS: Final = "claude-desktop, claude-code, cursor, vscode, lm-studio, goose, codex, gemini"
 _HostArgument: TypeAlias = Annotated[
@@ -80,6 +83,19 @@ _BundleUrl: TypeAlias = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What the entry is to be of, as it stands on the command line."""
+
+    mesh: Path | None
+    server: str | None
+    options: Mapping[str, str]
+    url: str | None
+    token_env: str | None
+    env: Mapping[str, str]
+    name: str | None
+
+
 def connect(
     host: _HostArgument = None,
     mesh: _MeshArgument = None,
@@ -109,23 +125,41 @@ def connect(
         return
     if host is None:
         raise AgentMeshError("usage", "which host?", hint=f"{_HOSTS}; --list shows their files here")
+    published = {"--output": output, "--id": id_, "--bundle": bundle, "--bundle-url": bundle_url}
+    written = {"--env": env, "--config": config}
+    options = _pairs("--option", option)
+    if options and server is None:
+        raise AgentMeshError("usage", "--option goes with --server")
     if host == "mcpb":
-        _require_absent(host, **{"--http": http, "--id": id_, "--bundle": bundle})
-        _bundle(mesh, server, output, author, version, name)
+        _require_absent(host, written | published | {"--output": None, "--http": http})
+        publish_bundle(mesh, server, options, output, author=author, version=version, name=name)
         return
     if host == "registry":
-        _require_absent(host, **{"--author": author})
-        _registry(mesh, server, http, token_env, output, id_, version, bundle, bundle_url)
+        _require_absent(host, written | {"--option": option, "--author": author, "--name": name})
+        remote = None if http is None else _remote(http, token_env)
+        publish_listing(
+            mesh, server, output, id_, version=version, remote=remote, bundle=bundle, url=bundle_url
+        )
         return
-    _require_absent(host, **{"--output": output, "--id": id_, "--author": author, "--bundle": bundle})
-    entry_name, wanted = _wanted(
-        mesh, server, _pairs("--option", option), http, token_env, _pairs("--env", env), name, remove
+    from agentmesh.hosts.table import find_host
+
+    target = find_host(host)
+    _require_absent(host, published | {"--author": author, "--version": version})
+    asked = _Asked(
+        mesh=mesh,
+        server=server,
+        options=options,
+        url=http,
+        token_env=token_env,
+        env=_pairs("--env", env),
+        name=name,
     )
-    _write(host, entry_name, wanted, scope, config, remove=remove, show=show, force=force, json=json)
+    called, wanted = _wanted(asked, remove=remove)
+    _write(target, called, wanted, scope, config, remove=remove, show=show, force=force, json=json)
 
 
 def _write(
-    host: str,
+    host: Host,
     name: str,
     server: Server | None,
     scope: Scope,
@@ -138,63 +172,62 @@ def _write(
 ) -> None:
     from agentmesh.hosts.connection import config_path, disconnect, look, shown, this_machine
     from agentmesh.hosts.connection import connect as put
-    from agentmesh.hosts.table import entry_for, find_host
+    from agentmesh.hosts.table import entry_for
 
-    target = find_host(host)
-    path = config_path(target, scope, this_machine(), config)
+    path = config_path(host, scope, this_machine(), config)
     if show and remove:
-        found = look(target, path, name)
+        found = look(host, path, name)
         _tell_entry(f"{path}: " + ("this would go" if found else f"has no entry {name!r}"), found)
         return
     if server is not None and show:
-        print(f"{target.title} reads this in {path}", file=sys.stderr)
-        print(shown(target, name, entry_for(target, name, server)), end="")
+        print(f"{host.title} reads this in {path}", file=sys.stderr)
+        print(shown(host, name, entry_for(host, name, server)), end="")
         return
     if remove:
-        _tell(disconnect(target, path, name, server, force=force), json=json)
+        _tell(disconnect(host, path, name, server, force=force), json=json)
         return
     assert server is not None  # only what is removed may be without one
     mode = 0o644 if scope == "project" else 0o600
-    _tell(put(target, path, name, server, force=force, mode=mode), json=json)
+    _tell(put(host, path, name, server, force=force, mode=mode), json=json)
 
 
-def _wanted(
-    mesh: Path | None,
-    server: str | None,
-    options: Mapping[str, str],
-    url: str | None,
-    token_env: str | None,
-    env: Mapping[str, str],
-    name: str | None,
-    remove: bool,
-) -> tuple[str, Server | None]:
-    """The entry's name, and what it is to hold; that may be missing where only a name is needed."""
-    from agentmesh.hosts.launch import mesh_launch, server_launch
-
-    if server is not None and (mesh is not None or url is not None):
+def _wanted(asked: _Asked, *, remove: bool) -> tuple[str, Server | None]:
+    """The entry's name, and what it is to hold; None where it goes, and its name is enough."""
+    if asked.server is not None and (asked.mesh is not None or asked.url is not None):
         raise AgentMeshError("usage", "--server NAME needs no mesh and no address")
-    if options and server is None:
-        raise AgentMeshError("usage", "--option goes with --server")
-    if token_env is not None and url is None:
+    if asked.token_env is not None and asked.url is None:
         raise AgentMeshError("usage", "--token-env goes with --http")
-    if remove and name is not None and url is None:
-        return name, None
-    if url is not None:
-        return _remote(mesh, url, token_env, name)
-    if server is not None:
-        return name or server, None if remove else server_launch(server, options, env)
-    if mesh is None:
+    if asked.url is not None:
+        return _name(asked), _remote(asked.url, asked.token_env)
+    if remove and asked.name is not None:
+        return asked.name, None
+    if asked.server is not None:
+        from agentmesh.hosts.launch import server_launch
+
+        launch = None if remove else server_launch(asked.server, asked.options, asked.env)
+        return asked.name or asked.server, launch
+    if asked.mesh is None:
         hint = "give its folder; or --server NAME, or --http URL"
         raise AgentMeshError("usage", "which mesh?", hint=hint)
+    from agentmesh.hosts.launch import mesh_launch
     from agentmesh.mesh import load_mesh
 
-    loaded = load_mesh(mesh)
-    return name or loaded.name, None if remove else mesh_launch(loaded, env)
+    mesh = load_mesh(asked.mesh)
+    return asked.name or mesh.name, None if remove else mesh_launch(mesh, asked.env)
 
 
-def _remote(mesh: Path | None, url: str, token_env: str | None, name: str | None) -> tuple[str, Server]:
-    import re
+def _name(asked: _Asked) -> str:
+    if asked.name is not None:
+        return asked.name
+    if asked.mesh is None:
+        hint = "--name NAME, or the mesh that is served there"
+        raise AgentMeshError("usage", "--http needs a name for the entry", hint=hint)
+    from agentmesh.mesh import load_mesh
 
+    return load_mesh(asked.mesh).name
+
+
+def _remote(url: str, token_env: str | None) -> Server:
     from agentmesh.hosts.server import Remote
     from agentmesh.locations import is_address
 
@@ -204,15 +237,7 @@ def _remote(mesh: Path | None, url: str, token_env: str | None, name: str | None
     if token_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", token_env):
         hint = "give the variable's name, never the token itself"
         raise AgentMeshError("usage", "--token-env: this is no name of an environment variable", hint=hint)
-    if name is None:
-        if mesh is None:
-            raise AgentMeshError(
-                "usage", "--http needs a name for the entry", hint="--name NAME, or the mesh served there"
-            )
-        from agentmesh.mesh import load_mesh
-
-        name = load_mesh(mesh).name
-    return name, Remote(url=url, token_env=token_env, about=f"The MCP server at {url}.")
+    return Remote(url=url, token_env=token_env, about=f"The MCP server at {url}.")
 
 
 def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
@@ -225,78 +250,10 @@ def _pairs(option: str, given: list[str] | None) -> dict[str, str]:
     return pairs
 
 
-def _require_absent(host: str, **given: object) -> None:
+def _require_absent(host: str, given: Mapping[str, object]) -> None:
     for option, value in given.items():
         if value is not None:
             raise AgentMeshError("usage", f"{option} is not for {host}")
-
-
-def _bundle(
-    mesh: Path | None,
-    server: str | None,
-    output: str | None,
-    author: str | None,
-    version: str | None,
-    name: str | None,
-) -> None:
-    from agentmesh.cli.output import output_file, require_target
-    from agentmesh.cli.version import own_version
-    from agentmesh.hosts.bundle import mesh_bundle, server_bundle
-    from agentmesh.mesh import load_mesh
-
-    if output is None or (mesh is None) == (server is None):
-        raise AgentMeshError("usage", "give a mesh, or --server NAME, and -o FILE")
-    require_target(output, "")
-    if server is not None:
-        bundle = server_bundle(server, version=version or own_version(), author=author, name=name)
-    else:
-        assert mesh is not None  # one of the two is given
-        bundle = mesh_bundle(load_mesh(mesh), version=version or own_version(), author=author, name=name)
-    for note in bundle.notes:
-        print(f"agentmesh: {note}", file=sys.stderr)
-    with output_file(output) as out:
-        out.write(bundle.data)
-    if output != "-":
-        print(f"{output}: {len(bundle.data):,} bytes, sha256 {bundle.digest}", file=sys.stderr)
-
-
-def _registry(
-    mesh: Path | None,
-    server: str | None,
-    url: str | None,
-    token_env: str | None,
-    output: str | None,
-    id_: str | None,
-    version: str | None,
-    bundle: Path | None,
-    bundle_url: str | None,
-) -> None:
-    import json as json_
-
-    from agentmesh.cli.output import output_file, require_target
-    from agentmesh.cli.version import own_version
-    from agentmesh.hosts.registry import Bundled, listing
-    from agentmesh.mesh import load_mesh
-
-    if output is None or (mesh is None) == (server is None):
-        raise AgentMeshError("usage", "give a mesh, or --server NAME, and -o FILE")
-    if id_ is None:
-        raise AgentMeshError("usage", "--id: the registry's name is missing", hint="io.github.OWNER/NAME")
-    if (bundle is None) != (bundle_url is None):
-        raise AgentMeshError("usage", "--bundle and --bundle-url go together")
-    require_target(output, "")
-    bundled = None
-    if bundle is not None and bundle_url is not None:
-        bundled = Bundled(url=bundle_url, data=bundle.read_bytes())
-    document = listing(
-        load_mesh(mesh) if mesh is not None else str(server),
-        name=id_,
-        version=version or own_version(),
-        remote=None if url is None else _remote(None, url, token_env, id_)[1],
-        bundled=bundled,
-    )
-    with output_file(output) as out:
-        out.write((json_.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _list(scope: Scope, *, json: bool) -> None:

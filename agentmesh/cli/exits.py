@@ -41,7 +41,7 @@ _EXTRAS: Final = {
     "huggingface_hub": "hub",
 }
 _USAGE_REASONS: Final = frozenset(
-    {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue"}
+    {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}
 )
 # What the mesh file says of a server is wrong; a server that does not start is a failure.
 _TOOLBOX_USAGE: Final = frozenset(

@@ -104,13 +104,13 @@ def _text(path: Path, data: bytes) -> str:
 
 
 def _backups(target: Path) -> Iterator[str]:
-    """The texts kept beside a file, the oldest name first; what cannot be read is none."""
+    """The texts kept beside a file, the newest first; what cannot be read is none."""
     names = [
         each.name
         for each in target.parent.iterdir()
         if each.name.startswith(f"{target.name}.") and each.name.endswith(".bak")
     ]
-    for name in sorted(names, key=lambda name: (len(name), name))[:_MOST_BACKUPS]:
+    for name in sorted(names, key=lambda name: (len(name), name), reverse=True)[:_MOST_BACKUPS]:
         with suppress(OSError, ConfigFault):
             text = read_config(target.with_name(name))
             if text is not None:

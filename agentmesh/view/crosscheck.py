@@ -28,6 +28,10 @@ def cross_check_text(found: CrossCheck, *, limit: int) -> str:
         lines.append(
             f"unsigned   {count(found.unsigned, 'message')}: nothing to compare them by, so they were not"
         )
+    if found.readings:
+        lines.append(
+            f"readings   {count(found.readings, 'message')} of whoever read the record: one side alone keeps them"
+        )
     lines.append(f"agree      {_agreement(found)}")
     return "\n".join(lines)
 
@@ -42,6 +46,7 @@ def cross_check_json(found: CrossCheck, *, limit: int) -> dict[str, object]:
         "by_statement": found.by_statement,
         **{verdict: sum(each.verdict == verdict for each in found.findings) for verdict in _VERDICTS},
         "unsigned": found.unsigned,
+        "readings": found.readings,
         "findings": [_finding_json(each) for each in found.findings[:limit]],
         "more": max(0, len(found.findings) - limit),
     }

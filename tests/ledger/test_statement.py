@@ -182,8 +182,9 @@ def test_other_texts_of_the_same_values_are_refused() -> None:
     for data in (sealed.envelope + b"\n", b" " + sealed.envelope, sealed.envelope[:-1], b"", b"null"):
         with pytest.raises(LedgerError):
             open_statement(data)
-    lone = signed(ASKED.payload(), keyid="\ud800")
-    assert refusal(lone) == "canonical"
+    assert refusal(signed(ASKED.payload(), keyid="\ud800")) == "envelope"
+    twice = ASKED.payload().replace(b'{"audience"', b'{"audience":"","audience"')
+    assert refusal(signed(twice)) == "canonical"
 
 
 @pytest.mark.spec("L-101", "L-105")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -28,9 +29,10 @@ from agentmesh.serving.signing.statements import (
     seal,
     without_meta,
 )
-from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError
+from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError, shown
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.statement import SealedStatement, StatementType, content_digest
+from agentmesh_ledger.text import is_dialogue
 
 MAX_UNDER_WAY: Final = 4_096
 _DID: Final = "did:key:"
@@ -273,7 +275,9 @@ class Calls:
 
     def _record_unanswered(self, calls: list[_Call]) -> None:
         drafts = [self._sent(call) for call in calls if call.asked.method in RECORDED]
-        if self._signing.ledger is not None and drafts:
+        if self._signing.ledger is None or not drafts:
+            return
+        with suppress(SigningError):  # it is logged; nobody waits for these answers, and none is let in
             submit(self._signing.ledger, drafts)
 
     def _audience_for(self, method: str) -> str | None:
@@ -307,6 +311,8 @@ class Calls:
             agent, dialogue = claim["agent"], claim["dialogue"]
         if not isinstance(dialogue, str) or not (agent is None or isinstance(agent, str)):
             raise SigningError("malformed", f"what stands under {KEY} was not made by `claims`")
+        if dialogue and not is_dialogue(dialogue):
+            raise SigningError("malformed", f"{shown(dialogue)!r} is not a dialogue id")
         return agent, dialogue
 
     def _key_of(self, agent: str) -> AgentKey:

@@ -56,7 +56,7 @@ class Exchange:
     subject: str
     dialogue: str
     digest: str
-    _entry: _Entry | None = field(repr=False)
+    _entry: _Entry | None = field(default=None, repr=False)
 
     async def recorded(self) -> int | None:
         """The index of the `received` request in the ledger, where it is durable by then; None without a ledger.
@@ -275,14 +275,14 @@ class _SigningMiddleware:
 
     async def _failed(self, asked: Asked, error: Exception, entry: _Entry | None) -> Exception:
         """The error as it goes out: signed where the request was, and recorded."""
-        data = _error_data(error)
-        if data is None and asked.sealed is not None:
-            # The SDK would tell these in its own words, where no statement can stand.
-            logger.exception("the handler of %s failed", asked.method, exc_info=error)
-            data = ErrorData(code=INTERNAL_ERROR, message="Internal server error")
-        told = data or ErrorData(code=INTERNAL_ERROR, message="Internal server error")
-        failed: Exception = error
-        sealed: SealedStatement | None = None
+        told, failed, sealed = _error_data(error), error, None
+        if told is None and asked.sealed is None and entry is None:
+            return error
+        if told is None:
+            # The SDK would tell it in words of its own, which nobody would have signed or recorded.
+            logger.error("the handler of %s failed", asked.method, exc_info=error)
+            told = ErrorData(code=INTERNAL_ERROR, message="Internal server error")
+            failed = MCPError.from_error_data(told)
         if asked.sealed is not None:
             failed, sealed = self._signed_error(asked, told)
         if entry is not None:
@@ -346,8 +346,6 @@ def _error_data(error: Exception) -> ErrorData | None:
     """The error as the SDK would send it; None where it would make up one."""
     if isinstance(error, MCPError):
         return error.error
-    if isinstance(error, SigningError):
-        return error.to_data()
     if isinstance(error, ValidationError):
         return ErrorData(code=INVALID_PARAMS, message="Invalid request parameters")
     return None

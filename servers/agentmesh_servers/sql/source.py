@@ -10,14 +10,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agentmesh_servers.errors import ServersError
-from agentmesh_servers.options import flag, number
+from agentmesh_servers.options import DEFAULT_ROWS, DEFAULT_SECONDS, MAX_ROWS, MAX_SECONDS, flag, number
 
 FILE_VARIABLE: Final = "AGENTMESH_SQL_DATABASE"
 URL_VARIABLE: Final = "AGENTMESH_SQL_URL"
-DEFAULT_SECONDS: Final = 10
-MAX_SECONDS: Final = 300
-DEFAULT_ROWS: Final = 200
-MAX_ROWS: Final = 5_000
 _SCHEMES: Final = ("postgresql://", "postgres://")
 
 
@@ -87,6 +83,10 @@ def _url(variable: str) -> str:
         raise ServersError(
             "bad_option",
             f"the environment variable {variable} must hold a URL, postgresql://USER@HOST/DATABASE",
+        )
+    if "@" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+        raise ServersError(
+            "bad_option", f"in the environment variable {variable} write an @ in the user or password as %40"
         )
     if find_spec("psycopg") is None:
         raise ServersError(

@@ -304,6 +304,7 @@ async def serving(app: Any) -> AsyncIterator[int]:
     """An ASGI application behind a real HTTP server on the loopback; gives its port."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
+        listening.listen()  # at once: whoever comes before the server does waits for it
         config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         # It would take the signals of the test run for its own.
@@ -337,6 +338,12 @@ def house(tmp_path: Path, served: ModuleType) -> Iterator[House]:
 def server(served: ModuleType) -> MCPServer:
     """The small server, which nobody signs for."""
     return served.small_server()  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def http() -> Callable[..., Any]:
+    """An ASGI application behind a real HTTP server; gives its port."""
+    return serving
 
 
 @pytest.fixture

@@ -404,6 +404,35 @@ async def test_what_the_ledger_does_not_take_does_not_count(house: Any) -> None:
     there.ledger.close()
 
 
+async def test_a_handler_that_breaks_is_answered_with_a_signed_error_that_says_nothing(
+    house: Any, part: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def breaks(context: Any, params: Any) -> CallToolResult:
+        raise ValueError("the password is swordfish")
+
+    server: Server[Any] = Server("breaks", on_call_tool=breaks)
+    sign_server(server, house.there())
+    with anyio.fail_after(30):
+        signed = signed_transport(memory_transport(server), house.here(), peer="lab")
+        async with Client(signed, mode="legacy") as client:
+            with pytest.raises(MCPError, match="Internal server error") as caught:
+                await client.call_tool("x", {})
+            assert open_wire(caught.value.data[KEY]).statement.type == "error"
+    assert "swordfish" in caplog.text
+    assert [json.loads(part(house.records(side)[1], "content"))["code"] for side in ("here", "there")] == [
+        -32603
+    ] * 2
+
+
+async def test_a_ledger_that_is_closed_first_spoils_no_farewell(house: Any) -> None:
+    here = house.here()
+    async with house.client("memory", "auto", here) as client:
+        await client.list_tools()
+        here.ledger.close()
+        with pytest.raises(MCPError, match="timed out"):
+            await client.call_tool("wait", {}, read_timeout_seconds=0.1)
+
+
 async def test_a_pin_is_kept_for_the_next_connection(house: Any, server: Any, tmp_path: Any) -> None:
     sign_server(server, house.there())
     known = KnownKeys(path=tmp_path / "known.json")
