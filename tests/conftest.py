@@ -91,12 +91,12 @@ def python_environment() -> dict[str, str]:
 def listening(
     python_environment: dict[str, str],
 ) -> Callable[[Sequence[str]], AbstractContextManager[str]]:
-    """Starts an MCP server of ours that listens on a port of its own choice, and waits until it says where."""
+    """Starts an MCP server that listens on a port of its own choice, and waits until it says where."""
 
     @contextmanager
     def start(command: Sequence[str]) -> Iterator[str]:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

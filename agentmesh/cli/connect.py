@@ -126,13 +126,16 @@ def connect(
     if host is None:
         raise AgentMeshError("usage", "which host?", hint=f"{_HOSTS}; --list shows their files here")
     published = {"--output": output, "--id": id_, "--bundle": bundle, "--bundle-url": bundle_url}
-    written = {"--option": option, "--env": env, "--config": config}
+    written = {"--env": env, "--config": config}
+    options = _pairs("--option", option)
+    if options and server is None:
+        raise AgentMeshError("usage", "--option goes with --server")
     if host == "mcpb":
         _require_absent(host, written | published | {"--output": None, "--http": http})
-        publish_bundle(mesh, server, output, author=author, version=version, name=name)
+        publish_bundle(mesh, server, options, output, author=author, version=version, name=name)
         return
     if host == "registry":
-        _require_absent(host, written | {"--author": author, "--name": name})
+        _require_absent(host, written | {"--option": option, "--author": author, "--name": name})
         remote = None if http is None else _remote(http, token_env)
         publish_listing(
             mesh, server, output, id_, version=version, remote=remote, bundle=bundle, url=bundle_url
@@ -145,7 +148,7 @@ def connect(
     asked = _Asked(
         mesh=mesh,
         server=server,
-        options=_pairs("--option", option),
+        options=options,
         url=http,
         token_env=token_env,
         env=_pairs("--env", env),
@@ -192,8 +195,6 @@ def _wanted(asked: _Asked, *, remove: bool) -> tuple[str, Server | None]:
     """The entry's name, and what it is to hold; None where it goes, and its name is enough."""
     if asked.server is not None and (asked.mesh is not None or asked.url is not None):
         raise AgentMeshError("usage", "--server NAME needs no mesh and no address")
-    if asked.options and asked.server is None:
-        raise AgentMeshError("usage", "--option goes with --server")
     if asked.token_env is not None and asked.url is None:
         raise AgentMeshError("usage", "--token-env goes with --http")
     if asked.url is not None:

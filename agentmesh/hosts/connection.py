@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from agentmesh.errors import AgentMeshError
 from agentmesh.hosts import formats
 from agentmesh.hosts.config_file import Edit, change_config, read_config
+from agentmesh.hosts.entries import with_additions
 from agentmesh.hosts.fault import ConfigFault
 from agentmesh.hosts.json_config import plain_fault
 from agentmesh.hosts.quoting import Entry
@@ -72,20 +73,24 @@ def connect(
 
     Raises: AgentMeshError (`exists`, where `name` is somebody else's and `force` is not given), ConfigFault, OSError.
     """
-    entry = entry_for(host, name, server)
+    fresh = entry_for(host, name, server)
     key = host.key(name)
     done: list[Done] = []
+    written: list[Entry] = []
 
     def edit(text: str, earlier: Sequence[str]) -> str:
         old = _entries(host, text).get(key)
-        if old is not None and not force and not is_ours(old, None) and not is_ours(old, server):
+        ours = is_ours(old) or is_ours(old, server)
+        if old is not None and not ours and not force:
             raise _anothers(host, path, name, "replaces")
+        entry = _merged(path, name, fresh, old) if ours and not force else fresh
         after = formats.put(host.kind, text, host.section, key, entry)
         done[:] = ["unchanged" if old == entry else "added" if old is None else "replaced"]
+        written[:] = [entry]
         return after
 
     change = _changed(host, path, key, edit, mode)
-    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=entry)
+    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=written[0])
 
 
 def disconnect(
@@ -134,13 +139,13 @@ def shown(host: Host, name: str, entry: Entry) -> str:
 def find_all(scope: Scope, machine: Machine) -> tuple[Found, ...]:
     """Every host's file here, and which of its entries start AgentMesh."""
     return tuple(
-        _found(host, config_path(host, scope, machine))
+        _found(host, config_path(host, scope, machine), machine)
         for host in HOSTS
         if scope == "user" or host.project is not None
     )
 
 
-def _found(host: Host, path: Path) -> Found:
+def _found(host: Host, path: Path, machine: Machine) -> Found:
     ours: tuple[str, ...] = ()
     fault: str | None = None
     present = False
@@ -153,7 +158,7 @@ def _found(host: Host, path: Path) -> Found:
         present = True
         fault = error.at(str(path)).message if isinstance(error, ConfigFault) else str(error)
     # A file in the home folder itself says nothing of its host; a folder of its own does.
-    installed = present or (path.parent.is_dir() and path.parent != Path.home())
+    installed = present or (path.parent.is_dir() and str(path.parent) != machine.home)
     return Found(host=host, path=path, present=present, installed=installed, ours=ours, fault=fault)
 
 
@@ -167,9 +172,22 @@ def _entries(host: Host, text: str) -> dict[object, object]:
     return found
 
 
+def _merged(path: Path, name: str, fresh: Entry, old: object) -> Entry:
+    merged = with_additions(fresh, old) if isinstance(old, dict) else fresh
+    if formats.is_entry(merged):
+        return merged
+    lost = ", ".join(key for key, value in merged.items() if not formats.is_entry({key: value}))
+    message = f"{path}: {name!r} has something of yours that would be lost: {lost}"
+    raise AgentMeshError(
+        "exists", message, hint="change the entry by hand (--print shows ours), or use --force"
+    )
+
+
 def _changed(host: Host, path: Path, key: str, edit: Edit, mode: int) -> Path | None:
     def is_kept(text: str, earlier: Sequence[str]) -> bool:
-        return formats.is_kept(host.kind, text, host.section, key, [*earlier, ""])
+        found = formats.entries(host.kind, text, host.section)
+        ours = [str(name) for name, entry in found.items() if name == key or is_ours(entry)]
+        return formats.is_kept(host.kind, text, host.section, ours, [*earlier, ""])
 
     return change_config(path, edit, is_kept, mode=mode).backup
 

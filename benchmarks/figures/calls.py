@@ -27,8 +27,11 @@ ANSWER: Final = "It is 391."
 
 
 @contextmanager
-def signing_side(folder: Path, name: str, *, recorded: bool) -> Iterator[Signing]:
-    """A side that demands statements, keeps known keys and nonces in files, and records in a ledger (SQLite, FULL)."""
+def signing_side(folder: Path, name: Literal["client", "server"], *, recorded: bool) -> Iterator[Signing]:
+    """A side that demands statements, pins keys in a file, and records in a ledger (SQLite, FULL), as a mesh does.
+
+    A server keeps its nonces in a file; a client need not, for a result belongs to one request.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     keys = KeyStore(folder / "keys")
     origin = f"agentmesh.local/{name}"
@@ -37,9 +40,8 @@ def signing_side(folder: Path, name: str, *, recorded: bool) -> Iterator[Signing
         if recorded:
             made = Ledger.open(folder / "ledger.db", origin=origin, keys=keys, create=True)
             ledger = stack.enter_context(made)
-        policy = Policy(
-            mode="require", known=KnownKeys(path=folder / "known.json"), nonces=NonceStore(folder / "nonces")
-        )
+        nonces = NonceStore(folder / "nonces") if name == "server" else NonceStore()
+        policy = Policy(mode="require", known=KnownKeys(path=folder / "known.json"), nonces=nonces)
         yield Signing(
             key=keys.agent("host"),
             subject=f"host@{origin}",

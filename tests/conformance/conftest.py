@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def everything(record: Path, listening: Listening) -> Iterator[str]:
     """The address of the fixture server."""
-    with listening([str(HERE / "everything.py"), str(record)]) as address:
+    with listening([sys.executable, str(HERE / "everything.py"), str(record)]) as address:
         yield address
 
 
@@ -132,5 +133,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, listening: Listening) -> It
     folder = tmp_path_factory.mktemp("served")
     (folder / "mesh.toml").write_text(MESH)
     (folder / "steps.json").write_text("[]")
-    with listening(["-m", "agentmesh", "serve", str(folder), "--http", "127.0.0.1:0"]) as address:
+    with listening(
+        [sys.executable, "-m", "agentmesh", "serve", str(folder), "--http", "127.0.0.1:0"]
+    ) as address:
         yield address

@@ -73,7 +73,7 @@ def http(
 ) -> Iterator[str]:
     """The address of a mesh that is served over HTTP."""
     served = make_mesh(tmp_path_factory.mktemp("http"), 200)
-    with listening([*served.command[1:], "--http", "127.0.0.1:0"]) as address:
+    with listening([*served.command, "--http", "127.0.0.1:0"]) as address:
         yield address
 
 

@@ -26,9 +26,6 @@ MESH = """\
 [mesh]
 name = "desk"
 
-[serve]
-signing = "off"
-
 [agents.front]
 model = "scripted:steps.json"
 role = "You answer."
