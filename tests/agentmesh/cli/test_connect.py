@@ -246,6 +246,10 @@ def test_an_older_entry_of_ours_is_replaced_and_one_of_anothers_is_not(
         refused = agentmesh("connect", "cursor", mesh, *words)
         assert refused.code == 2 and "'other' is there already, and it is not AgentMesh's" in refused.err
         assert path.read_text() == before
+    path.write_text(before.replace('{"command": "npx", "args": ["-y", "x"]}', "null"))
+    assert agentmesh("connect", "cursor", mesh, "--name", "other").code == 2
+    assert agentmesh("connect", "cursor", "--name", "other", "--remove").code == 2
+    path.write_text(before)
     assert agentmesh("connect", "cursor", mesh, "--name", "other", "--force").code == 0
     assert "npx" not in path.read_text()
 
