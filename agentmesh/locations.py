@@ -25,6 +25,21 @@ class LogPlace:
     origin: str | None
     keys: Path
 
+    @property
+    def pins(self) -> Path:
+        """The file of the tools that were accepted of servers and peers."""
+        return self.keys.parent / "pins.json"
+
+    @property
+    def known_keys(self) -> Path:
+        """The file of the keys that were pinned of those whom the mesh calls, and of those who call it."""
+        return self.keys.parent / "known-keys.json"
+
+    @property
+    def nonces(self) -> Path:
+        """The file of the statements that reached the mesh of late: each counts once, after a restart too."""
+        return self.keys.parent / "nonces"
+
     def __str__(self) -> str:
         """For people: without a password."""
         return without_password(os.fspath(self.ledger))

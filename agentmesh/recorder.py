@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import anyio
-import anyio.to_thread
 
 from agentmesh.events import EndReason
 from agentmesh.limits import Budget
@@ -26,6 +25,9 @@ from agentmesh_ledger.log import Ledger
 from agentmesh_models import Reply
 
 HOST = "host"
+APPROVALS = "approvals"
+"""The dialogue in which people's decisions stand: there is no other yet when one is asked for."""
+_KEY_SECONDS = 1.0  # a short dialogue looks each key up once, not for each message
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
@@ -70,26 +72,30 @@ class Summary:
 
 
 class Recorder:
-    """Writes one dialogue. Appends run in a worker thread, one after another, and are never abandoned half-way."""
+    """Writes one dialogue. Appends follow one another and are never abandoned half-way; dialogues share commits."""
 
     def __init__(self, *, ledger: Ledger, keys: KeyStore, dialogue: str) -> None:
         self.dialogue = dialogue
         self.messages = 0
         self._ledger = ledger
         self._keys = keys
-        self._order = anyio.Lock()
+        self._order = anyio.Lock(fast_acquire=True)
+        self._known: dict[str, tuple[float, AgentKey]] = {}
 
     def agent_id(self, name: str) -> AgentId:
         """The did:key of an agent of this mesh; its key is made on first use."""
         return self._key(name).id
 
-    async def open(self, mesh: Mesh, *, participants: Sequence[str]) -> Receipt:
-        """The dialogue begins: which mesh, who takes part."""
+    async def open(
+        self, mesh: Mesh, *, participants: Sequence[str], more: Mapping[str, JsonValue] | None = None
+    ) -> Receipt:
+        """The dialogue begins: which mesh, who takes part; `more` are facts of who asked for it."""
         facts: dict[str, JsonValue] = {
             "mesh": mesh.name,
             "mesh_digest": mesh.digest,
             "pattern": mesh.dialogue.pattern,
             "participants": [self.agent_id(name) for name in participants],
+            **(more or {}),
         }
         return await self._append("open", HOST, to=participants, facts=facts)
 
@@ -182,6 +188,11 @@ class Recorder:
             "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
         )
 
+    async def decision(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> Receipt:
+        """What a person decided of a call, before anything is done."""
+        kind = "approve" if allowed else "deny"
+        return await self._append(kind, HOST, parts=(_json("arguments", arguments),), facts={"tool": tool})
+
     async def close(self, reason: EndReason, detail: str, *, budget: Budget) -> Receipt:
         """The dialogue ends, with the reason; safe to call while the task is being cancelled."""
         facts: dict[str, JsonValue] = {
@@ -217,12 +228,18 @@ class Recorder:
         )
         async with self._order:
             # Not abandoned on cancellation: an append either happened, and was counted, or did not.
-            (receipt,) = await anyio.to_thread.run_sync(partial(self._ledger.append, [draft]))
-            self.messages += 1
+            with anyio.CancelScope(shield=True):
+                (receipt,) = await self._ledger.append_async([draft])
+                self.messages += 1
         return receipt
 
     def _key(self, name: str) -> AgentKey:
-        return self._keys.agent(name)
+        """The key of that name; one that is rotated meanwhile is noticed within a second."""
+        now = time.monotonic()
+        known = self._known.get(name)
+        if known is None or now - known[0] > _KEY_SECONDS:
+            known = self._known[name] = (now, self._keys.agent(name))
+        return known[1]
 
 
 def _text(name: str, text: str) -> DraftPart:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,18 +19,20 @@ import anyio.to_thread
 
 from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
-from agentmesh.errors import RunError, ToolboxError
-from agentmesh.events import Ended, EndReason, Listener, MessageAdded, Notice, Opened
+from agentmesh.errors import AgentMeshError, RunError, ToolboxError
+from agentmesh.events import Ended, EndReason, Event, Listener, MessageAdded, Notice, Opened
 from agentmesh.floor import PEERS, Floor
 from agentmesh.keys import open_keys
 from agentmesh.limits import Budget, LimitReached
-from agentmesh.locations import log_place
-from agentmesh.mesh import AgentSpec, Mesh
+from agentmesh.locations import LogPlace, log_place
+from agentmesh.mesh import Mesh
+from agentmesh.mesh.peers import local_peers, remote_peers
+from agentmesh.outside import Outside, pin_file
 from agentmesh.prompt import Said
-from agentmesh.recorder import HOST, Recorder
+from agentmesh.recorder import APPROVALS, HOST, Recorder
 from agentmesh.serving import AgentCard, agent_server
-from agentmesh.toolbox import Servers, Toolbox, open_servers
-from agentmesh_ledger import KeyStore
+from agentmesh.toolbox import Servers, ToolsChanged, open_servers, recheck
+from agentmesh_ledger import JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
 from agentmesh_models import Engine, ModelError
 from agentmesh_models.pool import Pool
@@ -68,21 +71,50 @@ async def open_mesh(
     store = open_keys(where.keys) if keys is None else keys
     async with AsyncExitStack() as stack:
         engines = await _open_engines(mesh, stack)
+        open_log = partial(_open_log, stack, where, mesh, store)
+        outside = Outside(mesh)
+        # Signed connections record what passes; without any, a server that does not start leaves no ledger behind.
+        log = await open_log() if outside.is_signed else None
         with _told_at_its_line(mesh):
             servers = await stack.enter_async_context(
-                open_servers(mesh.servers, base=mesh.folder, notice=lambda text: listen(Notice(text=text)))
+                open_servers(
+                    outside.sources(),
+                    base=mesh.folder,
+                    notice=lambda text: listen(Notice(text=text)),
+                    pins=pin_file(where),
+                    wraps=outside.wraps(where, store, log),
+                )
             )
-        for name, spec in mesh.agents.items():
+        for name in mesh.agents:
             # A tool that nobody serves is found before anything is recorded.
-            with _told_at_its_line(mesh, f"agents.{name}.tools"):
-                _toolbox(name, spec, servers, {})
-        log = await anyio.to_thread.run_sync(
-            partial(Ledger.open, where.ledger, origin=mesh.origin, keys=store, create=True)
-        )
-        stack.callback(log.close)
+            with _told_at_its_line(mesh, name):
+                outside.toolbox(name, servers)
+        if log is None:
+            log = await open_log()
         yield LiveMesh(
             mesh=mesh, engines=engines, servers=servers, log=log, keys=store, where=str(where), listen=listen
         )
+
+
+def new_dialogue_id() -> str:
+    """A dialogue's id: the day for people, randomness against clashes between nodes."""
+    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(6)}"
+
+
+def _unheard(event: Event) -> None:
+    """For a dialogue that nobody listens to by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How a dialogue begins: its id, who hears its events beside whoever hears all of the mesh's, and who asked for it.
+
+    `facts` stand in its `open`: who asked, or which approval let it begin.
+    """
+
+    dialogue: str = field(default_factory=new_dialogue_id)
+    listen: Listener = _unheard
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 class LiveMesh:
@@ -102,21 +134,48 @@ class LiveMesh:
         self.mesh = mesh
         self._engines = engines
         self._servers = servers
+        self._outside = Outside(mesh)
         self._log = log
         self._keys = keys
         self._where = where
         self._listen = listen
 
-    async def run(self, task: str) -> Ended:
+    @property
+    def ledger(self) -> Ledger:
+        """The record; it is open as long as the mesh is up."""
+        return self._log
+
+    @property
+    def servers(self) -> Servers:
+        """The mesh's MCP servers."""
+        return self._servers
+
+    async def decide(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> int:
+        """Record what a person decided of a call that a host wants to make. Returns the entry's place."""
+        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=APPROVALS)
+        return (await recorder.decision(tool, allowed, arguments)).index
+
+    async def run(self, task: str, start: Start | None = None) -> Ended:
         """Run the mesh file's pattern on `task`, as one dialogue."""
         pattern = PATTERNS[self.mesh.dialogue.pattern]
-        return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task))
+        return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task), start)
 
     async def ask(self, agent: str, question: str) -> str:
         """Ask one agent one question, as a dialogue of its own. Returns its answer.
 
         Raises:
             RunError: no such agent, or the dialogue ended at a limit.
+        """
+        ended = await self.put(agent, question)
+        if ended.reason != "done":
+            raise RunError(ended.reason, ended.detail)
+        return ended.answer
+
+    async def put(self, agent: str, question: str, start: Start | None = None) -> Ended:
+        """Put one question to one agent, as a dialogue of its own; a limit is an end like any other.
+
+        Raises:
+            RunError: no such agent.
         """
         if agent not in self.mesh.agents:
             raise RunError(
@@ -126,10 +185,7 @@ class LiveMesh:
         async def turn(stage: Stage) -> str:
             return (await stage.speak(agent, task=question, previous=None, to=stage.everyone)).text
 
-        ended = await self._dialogue(question, (agent,), turn)
-        if ended.reason != "done":
-            raise RunError(ended.reason, ended.detail)
-        return ended.answer
+        return await self._dialogue(question, (agent,), turn, start)
 
     def _speakers(self) -> tuple[str, ...]:
         dialogue = self.mesh.dialogue
@@ -138,28 +194,29 @@ class LiveMesh:
         return dialogue.order or tuple(self.mesh.agents)
 
     async def _dialogue(
-        self, task: str, to: tuple[str, ...], play: Callable[[Stage], Awaitable[str]]
+        self,
+        task: str,
+        to: tuple[str, ...],
+        play: Callable[[Stage], Awaitable[str]],
+        start: Start | None,
     ) -> Ended:
-        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=_new_id())
+        start = start or Start()
+        listen = _both(self._listen, start.listen)
+        recorder = Recorder(ledger=self._log, keys=self._keys, dialogue=start.dialogue)
         budget = Budget(limits=self.mesh.dialogue.limits)
-        floor = Floor(
-            recorder=recorder, budget=budget, listen=self._listen, overflow=self.mesh.dialogue.overflow
-        )
+        floor = Floor(recorder=recorder, budget=budget, listen=listen, overflow=self.mesh.dialogue.overflow)
         run = _Run(
-            recorder=recorder,
-            budget=budget,
-            listen=self._listen,
-            where=self._where,
-            origin=self.mesh.origin,
+            recorder=recorder, budget=budget, listen=listen, where=self._where, origin=self.mesh.origin
         )
-        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents))
-        self._listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
+        opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents), more=start.facts)
+        listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
         try:
             with anyio.move_on_after(self.mesh.dialogue.limits.seconds) as clock:
                 asked = await recorder.task(task, to=to, reply_to=opened.index)
                 said = Said(index=asked.index, leaf_hash=asked.leaf_hash, agent=HOST, text=task)
-                self._listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
+                listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
                 stage = Stage(mesh=self.mesh, cast={}, floor=floor, task=task, task_said=said)
+                await recheck(self._servers)
                 async with self._cast(stage):
                     run.said = stage.said
                     run.answer = await play(stage)
@@ -176,25 +233,25 @@ class LiveMesh:
         async with AsyncExitStack() as stack:
             members: dict[str, Member] = {}
             for name, spec in self.mesh.agents.items():
-                extra: Servers = {}
-                if spec.peers:
-                    cards = {
-                        peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in spec.peers
-                    }
+                inside: Servers = {}
+                if peers := local_peers(self.mesh, name):
+                    cards = {peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in peers}
                     server = agent_server(
                         cards,
                         partial(stage.answer_peer, name),
                         name=PEERS,
                         instructions="Ask one of your peers.",
                     )
-                    extra = await stack.enter_async_context(
+                    inside = await stack.enter_async_context(
                         open_servers({PEERS: server}, base=self.mesh.folder)
                     )
                 members[name] = Member(
                     spec=spec,
                     layout=self.mesh.layout(name),
                     engine=self._engines[name],
-                    toolbox=partial(_toolbox, name, spec, self._servers, extra),
+                    toolbox=partial(
+                        self._outside.toolbox, name, self._servers, inside, stage.floor.recorder.dialogue
+                    ),
                 )
             stage.cast = cast_of(members)
             yield
@@ -247,7 +304,8 @@ class _Run:
         if isinstance(error, anyio.get_cancelled_exc_class()):
             await self.end("cancelled", "stopped by the person who ran it")
         elif isinstance(error, Exception):
-            await self.end("failed", f"{type(error).__name__}: {error}")
+            kind = error.reason if isinstance(error, AgentMeshError) else type(error).__name__
+            await self.end("failed", f"{kind}: {error}")
         raise error
 
 
@@ -289,24 +347,35 @@ async def _close_pool(
 
 
 @contextmanager
-def _told_at_its_line(mesh: Mesh, key: str | None = None) -> Iterator[None]:
-    """Tells what only starting shows as loading tells its mistakes: with the line of `key`, or of the server."""
+def _told_at_its_line(mesh: Mesh, agent: str | None = None) -> Iterator[None]:
+    """Tells what only starting shows as loading tells its mistakes: with the line of the server, or of the agent's key."""
     try:
         yield
+    except ToolsChanged:
+        raise  # no mistake in the file
     except ToolboxError as error:
-        line = mesh.lines.get(key or f"servers.{error.server}")
+        kind = "peers" if error.server in remote_peers(mesh) else "servers"
+        key = f"{kind}.{error.server}"
+        if agent is not None:
+            key = f"agents.{agent}.{'peers' if kind == 'peers' else 'tools'}"
+        line = mesh.lines.get(key)
         if line is None:
             raise
         message = f"{mesh.path}:{line}: {error.message}"
         raise ToolboxError(error.reason, message, server=error.server, hint=error.hint) from error
 
 
-def _toolbox(
-    name: str, spec: AgentSpec, servers: Servers, extra: Servers, apart: Collection[str] = ()
-) -> Toolbox:
-    return Toolbox(servers, allow=spec.tools, extra=extra, key=f"agents.{name}.tools", apart=apart)
+async def _open_log(stack: AsyncExitStack, where: LogPlace, mesh: Mesh, keys: KeyStore) -> Ledger:
+    log = await anyio.to_thread.run_sync(
+        partial(Ledger.open, where.ledger, origin=mesh.origin, keys=keys, create=True)
+    )
+    stack.callback(log.close)
+    return log
 
 
-def _new_id() -> str:
-    """A dialogue's id: the day for people, randomness against clashes between nodes."""
-    return f"{time.strftime('%Y%m%d', time.gmtime())}-{secrets.token_hex(6)}"
+def _both(first: Listener, second: Listener) -> Listener:
+    def listen(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return listen

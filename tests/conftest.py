@@ -1,15 +1,20 @@
-"""What all tests share: a real PostgreSQL server, and that CI skips nothing it should have installed."""
+"""What all tests share: real servers, programs from npm, and that CI skips nothing it should have installed."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import queue
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import pytest
@@ -48,6 +53,85 @@ def binaries() -> Path | None:
         if folder is not None and (folder / "initdb").exists():
             return folder
     return None
+
+
+@pytest.fixture(scope="session")
+def npm() -> Callable[[str], Path]:
+    """Finds a package of the folder that AGENTMESH_NPM names, and skips where it is not installed."""
+
+    def find(package: str) -> Path:
+        folder = os.environ.get("AGENTMESH_NPM")
+        found = Path(folder or ".", "node_modules", package)
+        if not folder or not found.is_dir():
+            pytest.skip(f"AGENTMESH_NPM names no folder with {package} in it; .ci/run makes one")
+        return found
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def node(npm: Callable[[str], Path]) -> str:
+    """Node.js 22 or newer: the package `node` of that folder, else the one on the PATH."""
+    found = shutil.which("node", path=str(npm("node") / "bin")) or shutil.which("node")
+    if found is None:
+        pytest.skip("node is not installed")
+    told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=60, check=True).stdout
+    if int(told.removeprefix("v").split(".")[0]) < 22:
+        pytest.skip(f"node is {told.strip()}, and what is tried here wants 22 or newer")
+    return found
+
+
+@pytest.fixture(scope="session")
+def python_environment() -> dict[str, str]:
+    """The environment of a process that is to find this tree's packages, and to leave the machine to others."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "AGENTMESH_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def listening(
+    python_environment: dict[str, str],
+) -> Callable[[Sequence[str]], AbstractContextManager[str]]:
+    """Starts an MCP server that listens on a port of its own choice, and waits until it says where."""
+
+    @contextmanager
+    def start(command: Sequence[str]) -> Iterator[str]:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=python_environment,
+        )
+        said: queue.Queue[str] = queue.Queue()
+
+        def read(lines: IO[str]) -> None:
+            # To its end: a server whose output nobody reads stops.
+            for line in lines:
+                said.put(line)
+            said.put("")
+
+        assert process.stdout is not None
+        reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+        reader.start()
+        try:
+            told = ""
+            while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S+", told)):
+                line = said.get(timeout=WAIT_SECONDS)
+                assert line, f"the server has ended: {told}"
+                told += line
+            yield found.group()
+        finally:
+            process.terminate()
+            try:
+                process.wait(WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            reader.join(WAIT_SECONDS)
+            process.stdout.close()
+
+    return start
 
 
 class Server:

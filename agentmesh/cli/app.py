@@ -15,10 +15,12 @@ from agentmesh.cli import (
     keys,
     ledger,
     models,
+    pins,
     run,
     scaffold,
     serve,
 )
+from agentmesh.cli.http_face import ServeCommand
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
 
@@ -53,8 +55,9 @@ app.command(
 app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(check.replay)
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
 app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
+app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
-app.command("serve", epilog=example("agentmesh serve examples/desk"))(serve.serve)
+app.command("serve", cls=ServeCommand, epilog=example("agentmesh serve examples/desk --http"))(serve.serve)
 app.command("connect", epilog=example("agentmesh connect claude-desktop examples/desk"))(connect.connect)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)

@@ -41,7 +41,7 @@ _EXTRAS: Final = {
     "huggingface_hub": "hub",
 }
 _USAGE_REASONS: Final = frozenset(
-    {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue"}
+    {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}
 )
 # What the mesh file says of a server is wrong; a server that does not start is a failure.
 _TOOLBOX_USAGE: Final = frozenset(
@@ -49,6 +49,7 @@ _TOOLBOX_USAGE: Final = frozenset(
         "no_such_tool",
         "no_such_server",
         "bad_url",
+        "no_token",
         "no_command",
         "no_folder",
         "unknown_server",
@@ -176,7 +177,7 @@ def missing_extra(error: BaseException) -> str | None:
 
 
 def _code_for_own(error: AgentMeshError) -> int:
-    if error.reason in ("no_ledger", "unreadable"):
+    if error.reason in ("no_ledger", "unreadable", "pins_unreadable"):
         return UNREADABLE
     if error.reason == "not_verified":
         return FAILED

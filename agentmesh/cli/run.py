@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,9 +62,9 @@ def run(
     place = _place(plan, ledger)
     keys = keys_in(place.keys)  # before anything is on the screen: a person may be asked for the passphrase
     ends: list[Ended] = []
+    shown = partial(_view, plan, json=json, quiet=quiet, prompts=show_prompt)
     try:
-        with _view(plan, json=json, quiet=quiet, prompts=show_prompt) as view:
-            _play(plan, asked, view, ends, place, keys)
+        _play_accepted(plan, asked, shown, ends, place, keys)
     finally:
         # A dialogue that failed is in the ledger too: say where, before the error says why.
         if ends and not json:
@@ -128,6 +130,27 @@ def _place(mesh: Mesh, ledger: str | None) -> LogPlace:
         return mesh.log_place
     given = ledger if is_database(ledger) else Path(ledger).absolute()
     return log_place(given, origin=mesh.origin, folder=mesh.folder)
+
+
+def _play_accepted(
+    mesh: Mesh,
+    task: str,
+    shown: Callable[[], AbstractContextManager[Listener]],
+    ends: list[Ended],
+    place: LogPlace,
+    keys: KeyStore,
+) -> None:
+    """Run the dialogue; where changed tools stopped it before it began, as often as a person accepts them."""
+    from agentmesh.cli.pins import ask_to_accept
+    from agentmesh.outside import pin_file
+
+    while True:
+        try:
+            with shown() as view:
+                return _play(mesh, task, view, ends, place, keys)
+        except Exception as error:  # raised again, whatever it is, unless a person says otherwise
+            if ends or not ask_to_accept(error, pin_file(place)):
+                raise
 
 
 def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], place: LogPlace, keys: KeyStore) -> None:

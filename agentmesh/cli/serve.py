@@ -1,4 +1,4 @@
-"""`agentmesh serve`: the agents of a mesh as tools of an MCP host, over standard input and output."""
+"""`agentmesh serve`: the agents of a mesh as tools of an MCP host, over standard input and output or HTTP."""
 
 from __future__ import annotations
 
@@ -9,71 +9,195 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from agentmesh.cli.exits import CANCELLED
+from agentmesh.cli.http_face import (
+    AllowHostOption,
+    AllowOriginOption,
+    HttpOption,
+    HttpOptions,
+    IssuerOption,
+    JwksOption,
+    MaxBodyOption,
+    MaxCallsOption,
+    ResourceOption,
+    ScopeOption,
+    SigningOption,
+    TokenEnvOption,
+    TokenFileOption,
+)
 from agentmesh.cli.options import MeshArgument
 from agentmesh.cli.passphrase import keys_in
 from agentmesh.cli.signals import watch_signals
+from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
+    import anyio
+    from mcp.server import MCPServer
+
     from agentmesh.mesh import Mesh
+    from agentmesh.mesh.spec import SigningMode
+    from agentmesh.serving.address import Bound
+    from agentmesh.serving.http import HttpFace
     from agentmesh_ledger import KeyStore
 
 
-def serve(mesh: MeshArgument) -> None:
-    """Serve each agent of a mesh over MCP (stdio), as a tool ask_AGENT."""
-    import anyio
-
+def serve(
+    mesh: MeshArgument,
+    http: HttpOption = None,
+    signing: SigningOption = None,
+    token_env: TokenEnvOption = None,
+    token_file: TokenFileOption = None,
+    oauth_issuer: IssuerOption = None,
+    resource: ResourceOption = None,
+    scope: ScopeOption = None,
+    jwks: JwksOption = None,
+    allow_host: AllowHostOption = None,
+    allow_origin: AllowOriginOption = None,
+    max_body: MaxBodyOption = 4,
+    max_calls: MaxCallsOption = 256,
+) -> None:
+    """Serve each agent of a mesh over MCP (stdio or HTTP), as a tool ask_AGENT."""
     from agentmesh.mesh import load_mesh
 
     loaded = load_mesh(mesh)
-    if anyio.run(_serve, loaded, keys_in(loaded.log_place.keys)):
+    mode = loaded.serve.signing if signing is None else _mode(signing)
+    if http is None:
+        given = (token_env, token_file, oauth_issuer, resource, scope, jwks, allow_host, allow_origin)
+        if any(each is not None for each in given):
+            raise AgentMeshError(
+                "usage", "tokens, OAuth, hosts and origins go with --http", hint="add --http"
+            )
+        _run(loaded, mode, None)
+        return
+    options = HttpOptions(
+        http=http,
+        token_env=tuple(token_env or ()),
+        token_file=token_file,
+        issuer=oauth_issuer,
+        resource=resource,
+        scopes=tuple(scope or ()),
+        jwks=jwks,
+        hosts=tuple(allow_host or ()),
+        origins=tuple(allow_origin or ()),
+        max_body=max_body,
+        max_calls=max_calls,
+    )
+    place = options.opened()
+    with place[0].socket:
+        _run(loaded, mode, place)
+
+
+def _mode(written: str) -> SigningMode:
+    from typing import get_args
+
+    from agentmesh.mesh.spec import SigningMode
+
+    modes: tuple[SigningMode, ...] = get_args(SigningMode)
+    for mode in modes:
+        if mode == written:
+            return mode
+    raise AgentMeshError("usage", f"--signing: {written!r} is none of {', '.join(modes)}")
+
+
+def _run(mesh: Mesh, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> None:
+    import anyio
+
+    if anyio.run(_serve, mesh, keys_in(mesh.log_place.keys), mode, place):
         sys.stdout.flush()
         sys.stderr.flush()
         # All is closed by now. A thread may still wait for the host's next line, and Python would wait for it.
         os._exit(CANCELLED)
 
 
-async def _serve(mesh: Mesh, keys: KeyStore) -> bool:
+async def _serve(mesh: Mesh, keys: KeyStore, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> bool:
     """Serve until standard input ends, or a signal comes; true for a signal."""
     import anyio
 
     serving = anyio.CancelScope()
+    # Set once there are clients whose calls may end in their own time. Before, and on stdio, a signal cancels.
+    ready, stop = anyio.Event(), anyio.Event()
+
+    def stopped() -> None:
+        stop.set()
+        if ready.is_set():
+            _say("stopping: calls in work may end; once more ends them at once")
+        else:
+            serving.cancel()
+
     async with anyio.create_task_group() as group:
-        group.start_soon(watch_signals, serving.cancel)
+        group.start_soon(watch_signals, stopped)
         with serving:
-            await _answer(mesh, keys)
+            await _answer(mesh, keys, mode, place, ready, stop)
         group.cancel_scope.cancel()
-    return serving.cancel_called
+    return stop.is_set()
 
 
-async def _answer(mesh: Mesh, keys: KeyStore) -> None:
-    from contextlib import AsyncExitStack
+async def _answer(
+    mesh: Mesh,
+    keys: KeyStore,
+    mode: SigningMode,
+    place: tuple[Bound, HttpFace] | None,
+    ready: anyio.Event,
+    stop: anyio.Event,
+) -> None:
+    from contextlib import AsyncExitStack, ExitStack
 
+    from agentmesh.outside import answering
     from agentmesh.runtime import open_mesh
-    from agentmesh.serving import AgentCard, agent_server, serve_stdio
+    from agentmesh.serving import serve_stdio
+    from agentmesh.serving.dialogues import open_dialogues
+    from agentmesh.serving.mesh_server import mesh_server
+    from agentmesh.serving.signing import sign_server
     from agentmesh.view.plain import PlainLines
 
-    view = PlainLines(lambda line: print(line, file=sys.stderr, flush=True))
     async with AsyncExitStack() as stack:
-        with _standard_output_kept():
-            live = await stack.enter_async_context(open_mesh(mesh, listen=view, keys=keys))
-
-        async def ask(agent: str, question: str) -> str:
-            return await live.ask(agent, question)
-
-        cards = {name: AgentCard(name=name, about=spec.about) for name, spec in mesh.agents.items()}
-        server = agent_server(
-            cards,
-            ask,
-            name=mesh.name,
-            instructions=f"Ask the agents of the mesh {mesh.name}. Every answer is recorded.",
-        )
+        with ExitStack() as output:
+            output.enter_context(_standard_output_kept())
+            live = await stack.enter_async_context(open_mesh(mesh, listen=PlainLines(_say_plain), keys=keys))
+            dialogues = await stack.enter_async_context(open_dialogues(live))
+            server = mesh_server(live, dialogues)
+            if mode != "off":
+                signing = answering(mesh, mesh.log_place, keys, live.ledger, mode=mode)
+                stack.callback(signing.policy.nonces.close)
+                sign_server(server, signing)
+            if place is not None:
+                await _serve_http(mesh, server, place, ready, stop)
+                return
         await serve_stdio(server)
+
+
+async def _serve_http(
+    mesh: Mesh, server: MCPServer, place: tuple[Bound, HttpFace], ready: anyio.Event, stop: anyio.Event
+) -> None:
+    import logging
+
+    from agentmesh.serving.http import PATH, serve_http
+
+    if os.environ.get("AGENTMESH_DEBUG") in (None, "", "0"):
+        # One line for each request that is refused would let anybody fill the disk that standard error goes to.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    bound, face = place
+
+    def told() -> None:
+        ready.set()
+        if face.access is not None and not bound.address.is_loopback:
+            _say("tokens and answers travel in clear text here: let a proxy with TLS stand before it")
+        _say(f"serving {mesh.name} at http://{bound.address}{PATH}")
+
+    await serve_http(server, bound, face, stop=stop, ready=told)
+
+
+def _say(text: str) -> None:
+    print(f"agentmesh: {text}", file=sys.stderr, flush=True)
+
+
+def _say_plain(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _standard_output_kept() -> Iterator[None]:
-    """Until MCP takes standard output over, whatever writes there goes to standard error: one stray line of a
-    library that greets would end the host's session."""
+    """While the mesh is opened, and all the time over HTTP, whatever writes to standard output goes to standard error:
+    one stray line of a library that greets would end a host's session on stdio."""
     sys.stdout.flush()
     kept = os.dup(1)
     try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from functools import partial
 
 from agentmesh.errors import Mistake
 from agentmesh.locations import is_address, is_program, place
 from agentmesh.mesh.lines import KeyPath, Places
+from agentmesh.mesh.peers import is_url
 from agentmesh.mesh.shape import did_you_mean, dotted
 from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
 from agentmesh_ledger.source import is_database
@@ -17,10 +18,15 @@ from agentmesh_models.catalogue import ENDPOINT, SCRIPTED, require_model
 from agentmesh_models.endpoint import parse_address
 from agentmesh_models.store.names import is_source
 from agentmesh_servers import registry
+from agentmesh_servers.options import mistakes
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _PLACEHOLDERS = ("task", "previous")
+# What somebody meant as an argument of a prompt; anything else in braces is text, such as JSON.
+_ALMOST = re.compile(r"\{([\w. -]+)\}")
+SERVED_TOOLS = ("start_dialogue", "wait_dialogue", "stop_dialogue", "verify_record")
+"""The tools that `agentmesh serve` offers beside `ask_<agent>`."""
 # The host speaks under its own name in the ledger, and an agent's peers are mounted as a server of that name.
 _RESERVED_AGENTS = frozenset({"host", "log"})
 _RESERVED_SERVERS = frozenset({"peers"})
@@ -31,7 +37,15 @@ _OF_ENDPOINTS = ("api_key_env", "timeout")
 def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
     """Every mistake in `mesh` that its shape alone did not show, in the order of the file's tables."""
     check = _Links(mesh, places)
-    found = [*check.mesh_table(), *check.dialogue(), *check.models(), *check.agents(), *check.servers()]
+    found = [
+        *check.mesh_table(),
+        *check.dialogue(),
+        *check.models(),
+        *check.agents(),
+        *check.servers(),
+        *check.serve(),
+        *check.peers(),
+    ]
     return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
 
 
@@ -107,6 +121,43 @@ class _Links:
             yield from self._name(path, name, "server", _RESERVED_SERVERS)
             yield from self._server(path, spec)
 
+    def serve(self) -> Iterator[Mistake]:
+        spec, agents = self.mesh.serve, self.mesh.agents
+        yield from self._named(("serve", "agents"), spec.agents)
+        tools = [*(f"ask_{name}" for name in spec.agents or agents), *SERVED_TOOLS]
+        for number, tool in enumerate(spec.approve):
+            if tool not in tools:
+                text = f"{tool!r} is no tool that is served{did_you_mean(tool, tools)}"
+                yield self._at(("serve", "approve", number), "unknown_tool", text)
+        for name, prompt in spec.prompts.items():
+            path: KeyPath = ("serve", "prompts", name)
+            yield from self._name(path, name, "prompt", frozenset())
+            for wrong in _ALMOST.findall(prompt.text):
+                if not wrong.isidentifier():
+                    text = f"{{{wrong}}} is no argument: its name begins with a letter and holds letters, digits and _"
+                    yield self._at((*path, "text"), "unknown_placeholder", text)
+
+    def peers(self) -> Iterator[Mistake]:
+        for name, spec in self.mesh.peers.items():
+            path: KeyPath = ("peers", name)
+            yield from self._name(path, name, "peer", _RESERVED_SERVERS)
+            for others, what in ((self.mesh.agents, "an agent"), (self.mesh.servers, "a server")):
+                if name in others:
+                    text = f"{what} is called {name!r} too: the ledger names by it who was asked"
+                    yield self._at(path, "bad_name", text)
+            yield from self._address((*path, "url"), spec.url)
+            for number, agent in enumerate(spec.agents):
+                if not _NAME.fullmatch(agent):
+                    yield self._at((*path, "agents", number), "bad_value", f"{agent!r} is no agent's name")
+            if spec.key is not None and spec.signing == "off":
+                text = "has a meaning with signing = 'require' or 'prefer' only: nothing is signed otherwise"
+                yield self._at((*path, "key"), "unused_key", text)
+
+    def _address(self, path: KeyPath, url: str) -> Iterator[Mistake]:
+        if not is_address(url):
+            text = "must begin with http:// or https:// and name a host, such as http://127.0.0.1:8000/mcp"
+            yield self._at(path, "bad_value", text)
+
     def _name(self, path: KeyPath, name: str, what: str, reserved: frozenset[str]) -> Iterator[Mistake]:
         if name.lower() in reserved:
             yield self._at(
@@ -127,7 +178,7 @@ class _Links:
             elif dot and not tool:
                 text = f"{entry!r} names no tool: write {server!r} for all its tools, or {server + '.TOOL'!r}"
                 yield self._at((*path, "tools", number), "unknown_tool", text)
-        yield from self._named((*path, "peers"), spec.peers, but=name)
+        yield from self._peers_of((*path, "peers"), name, spec.peers)
         yield from self._named((*path, "checks"), spec.checks, but=name)
         if spec.checks and not spec.tools:
             text = "an agent that checks others does so with a tool; give it one under `tools`"
@@ -136,6 +187,31 @@ class _Links:
             if wrong not in _PLACEHOLDERS:
                 text = f"no placeholder {{{wrong}}}{did_you_mean(wrong, _PLACEHOLDERS)}"
                 yield self._at((*path, "prompt"), "unknown_placeholder", text)
+
+    def _peers_of(self, path: KeyPath, agent: str, entries: tuple[str, ...]) -> Iterator[Mistake]:
+        """Mistakes in whom an agent may ask: agents here, meshes elsewhere, one agent of such a mesh, an address."""
+        near = [*(name for name in self.mesh.agents if name != agent), *self.mesh.peers]
+        for number, entry in enumerate(entries):
+            at: KeyPath = (*path, number)
+            name, dot, there = entry.partition(".")
+            peer = self.mesh.peers.get(name)
+            if entry in entries[:number]:
+                yield self._at(at, "repeated", f"{entry!r} is given twice")
+            elif entry == agent:
+                yield self._at(at, "names_itself", f"{entry!r} names itself")
+            elif is_url(entry):
+                yield from self._address(at, entry)
+            elif entry in self.mesh.agents:
+                continue
+            elif peer is None:
+                what = f"no peer {name!r}" if dot else f"no agent or peer {entry!r}"
+                yield self._at(at, "unknown_agent", f"{what}{did_you_mean(name if dot else entry, near)}")
+            elif dot and not _NAME.fullmatch(there):
+                text = f"{entry!r} names no agent: write {name!r} for all its agents, or {name + '.AGENT'!r}"
+                yield self._at(at, "unknown_agent", text)
+            elif dot and peer.agents and there not in peer.agents:
+                text = f"{there!r} is not among peers.{name}.agents{did_you_mean(there, peer.agents)}"
+                yield self._at(at, "unknown_agent", text)
 
     def _named(self, path: KeyPath, names: tuple[str, ...], *, but: str | None = None) -> Iterator[Mistake]:
         """Mistakes in a list of agents: one that is not there, the agent itself, one given twice."""
@@ -181,17 +257,21 @@ class _Links:
             yield self._at(path, "bad_server", f"{what}; a server has exactly one of the three")
             return
         kind = given[0]
-        for key, wanted in (("env", "command"), ("cwd", "command"), ("options", "builtin")):
+        for key, wanted in (
+            ("env", "command"),
+            ("cwd", "command"),
+            ("options", "builtin"),
+            ("token_env", "url"),
+        ):
             if key in spec.model_fields_set and kind != wanted:
                 yield self._at((*path, key), "unused_key", f"has a meaning beside {wanted!r} only")
+        if kind == "builtin" and spec.signing != "off":
+            text = "has a meaning beside 'command' and 'url' only: a built-in server runs in this process"
+            yield self._at((*path, "signing"), "unused_key", text)
         if spec.command is not None:
             yield from self._command(path, spec.command, spec)
-        if spec.url is not None and not is_address(spec.url):
-            yield self._at(
-                (*path, "url"),
-                "bad_value",
-                "must begin with http:// or https:// and name a host, such as http://127.0.0.1:8000/mcp",
-            )
+        if spec.url is not None:
+            yield from self._address((*path, "url"), spec.url)
         if spec.builtin is not None:
             yield from self._builtin(path, spec.builtin, spec)
 
@@ -220,16 +300,9 @@ class _Links:
             if option not in known:
                 text = f"the server {name!r} has no such option{did_you_mean(option, sorted(known))}"
                 yield self._at((*path, "options", option), "unknown_option", text)
-        if "folder" not in known:
-            return
-        folder = spec.options.get("folder")
-        if folder is None:
-            if not os.environ.get("AGENTMESH_NOTES"):
-                text = f'is missing: the server {name!r} needs a folder: options = {{ folder = "notes" }}'
-                yield self._at((*path, "options"), "missing", text)
-        elif not place(self.mesh.folder, folder).is_dir():
-            text = f"no such folder: {place(self.mesh.folder, folder)}"
-            yield self._at((*path, "options", "folder"), "folder_not_found", text)
+        for wrong in mistakes(name, spec.options, partial(place, self.mesh.folder)):
+            at = () if wrong.option is None else (wrong.option,)
+            yield self._at((*path, "options", *at), wrong.reason, wrong.text)
 
     def _cycles(self) -> Iterator[Mistake]:
         """Peers that would ask one another in a circle, each circle once."""

@@ -20,7 +20,7 @@ from agentmesh.mesh.spec import Mesh, MeshDocument, default_origin, section_plac
 FILE_NAME: Final = "mesh.toml"
 _MOST_BYTES: Final = 1_000_000
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)$")
-_ITEMS: Final = {"agents": "agents", "servers": "servers", "models": "models"}
+_ITEMS: Final = {"agents": "agents", "servers": "servers", "models": "models", "peers": "peers"}
 
 
 def load_mesh(path: Path) -> Mesh:
@@ -71,7 +71,8 @@ def find_log(path: Path) -> LogPlace:
 
 def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Mesh:
     keys: list[KeyPath] = [("servers", name) for name in document.servers]
-    keys += [("agents", name, "tools") for name in document.agents]
+    keys += [("peers", name) for name in document.peers]
+    keys += [("agents", name, key) for name in document.agents for key in ("tools", "peers")]
     return Mesh(
         name=document.mesh.name,
         origin=document.mesh.origin or default_origin(document.mesh.name),

@@ -242,7 +242,7 @@ class Mesh(_Part):
     path: Path
     digest: str
     lines: Mapping[str, int] = Field(default_factory=dict)
-    """The line of each server and each agent's tools in the file, for mistakes that only running shows."""
+    """The line of each server and peer, and each agent's tools and peers, for mistakes that only running shows."""
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 from pydantic import ValidationError
 
+from agentmesh.errors import AgentMeshError
 from agentmesh.toolbox.results import one_line
 
 _CONNECTION: Final = (
@@ -40,6 +41,21 @@ def is_loss(error: Exception) -> bool:
         isinstance(leaf, _CONNECTION) or (isinstance(leaf, MCPError) and leaf.code == CONNECTION_CLOSED)
         for leaf in leaves(error)
     )
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether trying again later may help: nobody answered, the connection went, or the server is at its limits."""
+    for leaf in leaves(error):
+        if isinstance(leaf, httpx2.HTTPStatusError):
+            return leaf.response.status_code == 429 or leaf.response.status_code >= 500
+        if isinstance(leaf, _CONNECTION) or (isinstance(leaf, MCPError) and leaf.code == CONNECTION_CLOSED):
+            return True
+    return False
+
+
+def refusals(error: Exception) -> Iterator[AgentMeshError]:
+    """What we refused ourselves, inside the groups that tasks below wrapped it in."""
+    return (leaf for leaf in leaves(error) if isinstance(leaf, AgentMeshError))
 
 
 def words(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,6 +75,22 @@ def one_line(text: str, *, limit: int = MAX_LINE) -> str:
     """The text cleaned, on one line, shortened to the limit."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def escaped(text: str) -> str:
+    """The text on one line, with whatever acts on a screen or cannot be seen written out as its code.
+
+    Where two texts are compared, nothing may be left out: tag characters and marks of writing direction hide words
+    from people that a model reads.
+    """
+    return "".join(_written_out(letter) for letter in text)
+
+
+def _written_out(letter: str) -> str:
+    if unicodedata.category(letter)[0] != "C" and unicodedata.category(letter) not in ("Zl", "Zp"):
+        return letter
+    code = ord(letter)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def capped(text: str) -> str:

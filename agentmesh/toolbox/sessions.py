@@ -2,7 +2,8 @@
 
 A task of its own owns the connection: it enters the SDK's client, waits, and leaves it, because the SDK's client must be
 left by the task that entered it. Other tasks call tools through it meanwhile. A connection that is lost is opened
-again once for each loss that a call comes upon; the tools must then be the same, or the session stays closed.
+again for each loss that a call comes upon, as patiently as the target says. The tools must stay those that were
+accepted: where they do not, nothing is called any more.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import anyio
 import anyio.to_thread
 from mcp import Client
+from mcp.types import RequestParamsMeta
 
-from agentmesh.errors import ToolboxError
+from agentmesh.errors import AgentMeshError, ToolboxError
 from agentmesh.toolbox import failures
-from agentmesh.toolbox.catalogue import Catalogue, Identity, Tool, read_catalogue
+from agentmesh.toolbox.backoff import Backoff
+from agentmesh.toolbox.catalogue import Catalogue, Identity, Tool, catalogue_of, read_catalogue
+from agentmesh.toolbox.guard import Guard
+from agentmesh.toolbox.handles import outcome
+from agentmesh.toolbox.listening import listen_for_changes
+from agentmesh.toolbox.pins import PinFile, ToolSet
 from agentmesh.toolbox.results import ToolResult, failed, one_line, read_result
 from agentmesh.toolbox.targets import Connection, Target
 from agentmesh.toolbox.wire import Watch
@@ -32,7 +39,11 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())
 
 
 class _Attempt:
-    """One try at a connection: `settled` once it is up or has failed, `over` once it is to be given up."""
+    """One try at a connection: `settled` once it is up or has failed, `over` once it is to be given up.
+
+    `refused` is why a server that answers is not used. `away` says that nothing answered; where it `may_come_back`, that
+    is worth another try.
+    """
 
     def __init__(self) -> None:
         self.settled = anyio.Event()
@@ -40,7 +51,10 @@ class _Attempt:
         self.client: Client | None = None
         self.watch: Watch | None = None
         self.failure = ""
+        self.refused: AgentMeshError | None = None
         self.ended_early = False
+        self.away = False
+        self.may_come_back = False
 
 
 class ServerSession:
@@ -52,10 +66,16 @@ class ServerSession:
         *,
         notice: Callable[[str], None] = lambda text: None,
         start_timeout: float = START_TIMEOUT,
+        pins: PinFile | None = None,
+        backoff: Backoff | None = None,
     ) -> None:
         self._target = target
         self._notice = notice
         self._start_timeout = start_timeout
+        self._backoff = backoff or Backoff(tries=target.tries)
+        self._guard = Guard(server=target.name, source=target.what, pins=pins if target.is_foreign else None)
+        self._listing = anyio.Lock()
+        self._just_listed = True
         self._attempt = _Attempt()
         self._starting: anyio.CancelScope | None = None
         self._stopping = False
@@ -66,6 +86,11 @@ class ServerSession:
     def name(self) -> str:
         """Its name in the mesh file."""
         return self._target.name
+
+    @property
+    def source(self) -> str:
+        """How it is started or reached, in words; with its name this is what it is pinned under."""
+        return self._target.what
 
     @property
     def connected(self) -> bool:
@@ -79,18 +104,23 @@ class ServerSession:
 
     @property
     def tools(self) -> tuple[Tool, ...]:
-        """All its tools, in its own order."""
+        """All its tools that are used, in its own order."""
         return self._known.tools
 
     @property
     def instructions(self) -> str:
         """How it asks to be used."""
-        return self._known.instructions
+        return self._known.tool_set.instructions
+
+    @property
+    def tool_set(self) -> ToolSet:
+        """Its tools and instructions in the form that is pinned."""
+        return self._known.tool_set
 
     @property
     def digest(self) -> str:
         """Hex SHA-256 over its tools and instructions."""
-        return self._known.digest
+        return self._known.tool_set.digest
 
     @property
     def _known(self) -> Catalogue:
@@ -99,19 +129,28 @@ class ServerSession:
         return self._catalogue
 
     async def started(self) -> None:
-        """Wait until it has started.
+        """Wait until it has started. One that may be away is, where its tools are pinned: calls try again.
 
         Raises:
-            ToolboxError: `not_started`, with the reason and the end of its standard error.
+            ToolsChanged: its tools are not those that are pinned.
+            ToolboxError: `not_started`, with the reason and the end of its standard error; `pins_unreadable`.
         """
-        await self._attempt.settled.wait()
-        if self._attempt.client is None:
-            raise ToolboxError(
-                "not_started",
-                f"server {self.name} ({self._target.what}) did not start: {self._attempt.failure}",
-                server=self.name,
-                hint=f"try it alone, or correct servers.{self.name} in the mesh file",
-            )
+        attempt = self._attempt
+        await attempt.settled.wait()
+        if attempt.refused is not None:
+            raise attempt.refused
+        if attempt.client is not None:
+            return
+        if self._target.may_be_away and attempt.away and (known := self._guard.known) is not None:
+            self._catalogue = catalogue_of(known)
+            self._notice(f"{self._target.kind} {self.name} is away ({attempt.failure}); calls will try again")
+            return
+        raise ToolboxError(
+            "not_started",
+            f"{self._target.kind} {self.name} ({self._target.what}) did not start: {attempt.failure}",
+            server=self.name,
+            hint=f"try it alone, or correct {self._target.key} in the mesh file",
+        )
 
     def stop(self) -> None:
         """Ask the owning task to leave the connection and end."""
@@ -127,12 +166,41 @@ class ServerSession:
             await self._keep(attempt)
             await attempt.over.wait()
 
-    async def call(
-        self, tool: str, arguments: Mapping[str, object], timeout: float | None = None
-    ) -> ToolResult:
-        """Call a tool and return what came of it; whatever the server does is a result and never an exception.
+    async def recheck(self) -> None:
+        """List the tools again, unless that was done and nothing has begun since. One that does not answer is told by its next call.
 
-        `timeout` is in seconds and overrides the server's own. Cancelling the caller cancels the call.
+        Raises:
+            ToolsChanged: they are not those that were accepted.
+        """
+        fresh, self._just_listed = self._just_listed, False
+        self._guard.require_unchanged()
+        attempt = self._attempt
+        if fresh or not self._target.is_foreign or attempt.client is None or attempt.watch is None:
+            return
+        attempt.watch.stale = True
+        with anyio.move_on_after(self._start_timeout):
+            try:
+                await self._list_again(attempt.client, attempt.watch)
+            except failures.FAILURES as error:
+                if failures.is_ours(error):
+                    raise
+                # It stays stale: no call goes out before a list came in.
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        timeout: float | None = None,
+        *,
+        meta: Mapping[str, object] | None = None,
+    ) -> ToolResult:
+        """Call a tool and return what came of it; what the server does is a result, and an exception in one case only.
+
+        `timeout` is in seconds and overrides the server's own; nothing that the server sends prolongs it. `meta` goes
+        with the request where the connection is signed. Cancelling the caller cancels the call.
+
+        Raises:
+            ToolsChanged: its tools are no longer those that were accepted; the call was not made, or its result is not told.
         """
         begin = time.monotonic()
         limit = self._target.timeout if timeout is None else timeout
@@ -140,7 +208,8 @@ class ServerSession:
         if known is None:
             return failed(f"server {self.name} has no tool {one_line(tool)}", seconds=0.0)
         with anyio.move_on_after(limit):
-            return await self._call(known, dict(arguments), begin)
+            sent = cast(RequestParamsMeta, dict(meta)) if meta and self._target.is_signed else None
+            return await self._call(known, dict(arguments), sent, begin)
         nonsense = _nonsense(self._attempt.watch)
         return failed(
             f"{self.name}.{tool} did not answer within {limit:g} seconds{nonsense}: try again with less to do, "
@@ -148,14 +217,22 @@ class ServerSession:
             seconds=time.monotonic() - begin,
         )
 
-    async def _call(self, tool: Tool, arguments: dict[str, object], begin: float) -> ToolResult:
+    async def _call(
+        self, tool: Tool, arguments: dict[str, object], meta: RequestParamsMeta | None, begin: float
+    ) -> ToolResult:
         attempt = self._attempt
         for last in (False, True):
             await attempt.settled.wait()
-            client = attempt.client
+            if attempt.refused is not None:
+                raise attempt.refused
+            client, watch = attempt.client, attempt.watch
             try:
-                if client is not None:
-                    result = await client.call_tool(tool.name, arguments)
+                if client is not None and watch is not None:
+                    await self._list_again(client, watch)
+                    result = await client.call_tool(tool.name, arguments, meta=meta)
+                    if self._target.is_peer:
+                        result = await outcome(client, result, meta=meta)
+                    await self._look_after(client, watch)
                     return read_result(result, seconds=time.monotonic() - begin)
             except failures.FAILURES as error:
                 if failures.is_ours(error):
@@ -169,23 +246,52 @@ class ServerSession:
             if last:
                 break
             attempt = self._renew(attempt)
-        text = f"server {self.name} is gone ({attempt.failure}): go on without it"
+        text = f"{self._target.kind} {self.name} is gone ({attempt.failure}): go on without it"
         return failed(text, seconds=time.monotonic() - begin)
 
     async def _lost_in_call(self, tool: Tool, attempt: _Attempt, begin: float) -> ToolResult:
         """A call that may have had its effect is not made again without being asked for."""
         fresh = self._renew(attempt)
         await fresh.settled.wait()
+        if fresh.refused is not None:
+            raise fresh.refused
         state = "it is connected again" if fresh.client is not None else f"it is gone ({fresh.failure})"
         return failed(
-            f"server {self.name} ended in the middle of {tool.name}, which may or may not have been done; {state}",
+            f"{self._target.kind} {self.name} ended in the middle of {tool.name}, which may or may not have been done; "
+            f"{state}",
             seconds=time.monotonic() - begin,
         )
+
+    async def _list_again(self, client: Client, watch: Watch) -> None:
+        """Read the tools anew where the server has said that they changed; one reading does for all who wait."""
+        self._guard.require_unchanged()
+        if not watch.stale:
+            return
+        async with self._listing:
+            if not watch.stale:
+                self._guard.require_unchanged()
+                return
+            watch.stale = False
+            try:
+                self._accept(await read_catalogue(client, used=self._target.used))
+            except BaseException:  # also a cancellation: nothing was looked at
+                watch.stale = True
+                raise
+
+    async def _look_after(self, client: Client, watch: Watch) -> None:
+        """What was answered by tools that changed meanwhile is not told; a list that fails now is the next call's affair."""
+        try:
+            await self._list_again(client, watch)
+        except failures.FAILURES as error:
+            if failures.is_ours(error):
+                raise
 
     def _renew(self, lost: _Attempt) -> _Attempt:
         """The attempt that follows the lost one; many calls may come upon one loss."""
         if self._attempt is lost and not self._stopping:
-            self._notice(f"server {self.name}: connection lost ({lost.failure}); connecting again")
+            self._notice(
+                f"{self._target.kind} {self.name}: connection lost ({lost.failure}); connecting again"
+            )
             self._attempt = _Attempt()
             lost.over.set()
         return self._attempt
@@ -198,6 +304,14 @@ class ServerSession:
             self._mode = "legacy"
             attempt.failure = ""
             await self._hold(attempt)
+        for wait in self._backoff.waits():
+            if attempt.settled.is_set() or not attempt.may_come_back or self._stopping:
+                break
+            with anyio.move_on_after(wait):
+                await attempt.over.wait()
+                break
+            attempt.failure = ""
+            await self._hold(attempt)
         attempt.settled.set()
 
     async def _hold(self, attempt: _Attempt) -> None:
@@ -206,29 +320,41 @@ class ServerSession:
             try:
                 with anyio.move_on_after(self._start_timeout) as self._starting:
                     async with connection.client as client:
-                        self._accept(await read_catalogue(client))
+                        self._accept(await read_catalogue(client, used=self._target.used))
                         self._starting.deadline = math.inf
                         attempt.client = client
                         attempt.settled.set()
-                        await _first(attempt.over, connection.watch.ended)
+                        await self._until_over(attempt, client, connection.watch)
                         attempt.client = None
+            except AgentMeshError as error:
+                attempt.refused, attempt.failure = error, one_line(error.message)
             except failures.FAILURES as error:
-                if failures.is_ours(error):
+                attempt.refused = next(failures.refusals(error), None)
+                if attempt.refused is None and failures.is_ours(error):
                     raise
                 attempt.ended_early = failures.is_loss(error) and not attempt.settled.is_set()
+                attempt.away = attempt.may_come_back = failures.may_pass(error)
                 attempt.failure = failures.words(error)
             attempt.client = None
             if not attempt.failure:
                 up = attempt.settled.is_set()
+                attempt.away = True
                 attempt.failure = (
                     "it ended" if up else f"it did not answer within {self._start_timeout:g} seconds"
                 )
         if not self._stopping:
             attempt.failure += await _aside(connection)
 
+    async def _until_over(self, attempt: _Attempt, client: Client, watch: Watch) -> None:
+        """Hold the connection, and hear meanwhile of changes to its tools."""
+        async with anyio.create_task_group() as tasks:
+            if self._target.is_foreign:
+                tasks.start_soon(listen_for_changes, client, watch)
+            await _first(attempt.over, watch.ended)
+            tasks.cancel_scope.cancel()
+
     def _accept(self, catalogue: Catalogue) -> None:
-        if self._catalogue is not None and self._catalogue.digest != catalogue.digest:
-            raise ValueError("its tools are no longer those it had at the start")
+        self._guard.admit(catalogue.tool_set)
         self._catalogue = catalogue
 
 

@@ -21,9 +21,10 @@ _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]")
 class Toolbox:
     """The tools of one agent.
 
-    `allow` names them as the mesh file does: `server` for all its tools, `server.tool` for one. All tools of the
-    `extra` servers are in it besides. A tool whose name two servers share is called `server_tool`, and so is one whose
-    name is in `apart`: other agents of the same model know another tool by it.
+    `allow` names them as the mesh file does: `server` for all its tools, `server.tool` for one; `ask` names those of
+    `peers` in the same way. All tools of the `extra` servers are in it besides. A tool whose name two servers share is
+    called `server_tool`, and so is one whose name is in `apart`: other agents of the same model know another tool by it.
+    `meta` goes with every call over a signed connection.
     """
 
     def __init__(
@@ -31,15 +32,20 @@ class Toolbox:
         servers: Mapping[str, ServerSession],
         *,
         allow: Sequence[str] = (),
+        peers: Mapping[str, ServerSession] | None = None,
+        ask: Sequence[str] = (),
         extra: Mapping[str, ServerSession] | None = None,
-        key: str = "tools",
+        key: str = "agent",
         apart: Collection[str] = (),
+        meta: Mapping[str, object] | None = None,
     ) -> None:
-        """Raises `ToolboxError` `no_such_server` or `no_such_tool`; its message names `key`, the mesh file's key."""
+        """Raises `ToolboxError` `no_such_server` or `no_such_tool`; its message names the mesh file's key under `key`."""
+        self._meta = meta
         chosen: dict[tuple[str, str], tuple[ServerSession, Tool]] = {}
-        for entry in allow:
-            for session, tool in _allowed(servers, entry, key):
-                chosen[session.name, tool.name] = (session, tool)
+        for entries, there, below in ((allow, servers, "tools"), (ask, peers or {}, "peers")):
+            for entry in entries:
+                for session, tool in _allowed(there, entry, f"{key}.{below}"):
+                    chosen[session.name, tool.name] = (session, tool)
         for session in (extra or {}).values():
             chosen.update({(session.name, tool.name): (session, tool) for tool in session.tools})
         self._tools = _named(list(chosen.values()), apart)
@@ -68,7 +74,7 @@ class Toolbox:
         if name not in self._tools:
             return failed(self._unknown(name), seconds=0.0)
         session, tool = self._tools[name]
-        return await session.call(tool.name, arguments, timeout)
+        return await session.call(tool.name, arguments, timeout, meta=self._meta)
 
     def _unknown(self, name: str) -> str:
         return f"there is no tool {one_line(name)}: there are {', '.join(self._tools) or 'none'}"

@@ -5,40 +5,47 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import anyio
 from mcp.client import Transport
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCNotification
 from pydantic import ValidationError
 
 from agentmesh.toolbox.results import one_line
 
 _SHOWN: Final = 80
+_TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 
 
 class Watch:
     """What was seen on one connection.
 
     `ended` is set once the server's side is closed; `nonsense` is the first line that was no JSON-RPC message, or
-    empty.
+    empty. `stale` is set when the server says that its tools changed; whoever lists them again takes it back.
     """
 
     def __init__(self) -> None:
         self.ended = anyio.Event()
         self.nonsense = ""
+        self.stale = False
 
     def see(self, item: SessionMessage | Exception) -> None:
         """Take note of one thing that came in."""
         if isinstance(item, ValidationError) and not self.nonsense:
             self.nonsense = one_line(str(item.errors()[0]["input"]), limit=_SHOWN)
+        if isinstance(item, SessionMessage) and isinstance(item.message, JSONRPCNotification):
+            self.stale = self.stale or item.message.method == _TOOLS_CHANGED
+
+
+Streams: TypeAlias = tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]
+"""What a transport gives: messages in, messages out."""
 
 
 @asynccontextmanager
-async def watched(
-    transport: Transport, watch: Watch
-) -> AsyncIterator[tuple[ReadStream[SessionMessage | Exception], WriteStream[SessionMessage]]]:
+async def watched(transport: Transport, watch: Watch) -> AsyncIterator[Streams]:
     """The transport, with the watch told of everything that comes in over it."""
     async with transport as (reads, writes):
         yield _Watched(reads, watch), writes

@@ -1,4 +1,4 @@
-"""MCP tool servers: calculator, clock, notes and units.
+"""MCP tool servers: calculator, clock, files, notes, sql and units.
 
 `build(name)` gives one to mount in memory; `agentmesh-server NAME` runs one over stdio. Importing this
 package imports neither the MCP SDK nor any server.

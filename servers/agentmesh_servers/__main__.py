@@ -10,12 +10,23 @@ import sys
 from collections.abc import Sequence
 
 from agentmesh_servers.errors import ServersError
+from agentmesh_servers.options import OPTIONS
 from agentmesh_servers.registry import build, names
 
 _EXAMPLE = """\
-example, as an MCP host starts it:
+examples, as an MCP host starts them:
   agentmesh-server notes --folder ~/notes
+  agentmesh-server files --folder ~/letters --write
+  agentmesh-server sql --database library.db
 """
+_METAVARS = {
+    "folder": "DIR",
+    "roots": "NAME=DIR,...",
+    "database": "FILE",
+    "url_env": "NAME",
+    "timeout": "SECONDS",
+}
+_SWITCHES = {option.name for options in OPTIONS.values() for option in options if option.kind == "flag"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
     )
-    options = {} if given.folder is None else {"folder": given.folder}
     try:
-        server = build(given.name, **options)
+        server = build(given.name, **_options(given))
     except ServersError as error:
         if error.reason in ("unknown_server", "bad_option"):
             parser.error(error.message)
@@ -47,6 +57,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _flags() -> dict[str, list[str]]:
+    """Every option with what it means to each server that has it."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for server, options in OPTIONS.items():
+        for option in options:
+            stands_in = option.variable and option.kind != "word"
+            about = option.about + (f" (or set {option.variable})" if stands_in else "")
+            told.setdefault(option.name, {}).setdefault(about, []).append(server)
+    return {
+        name: [f"{', '.join(servers)}: {about}" for about, servers in meanings.items()]
+        for name, meanings in told.items()
+    }
+
+
+def _options(given: argparse.Namespace) -> dict[str, str]:
+    values = {name: getattr(given, name) for name in _flags()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agentmesh-server",
@@ -55,9 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help=f"one of {', '.join(names())}")
-    parser.add_argument(
-        "--folder", metavar="DIR", help="notes: the folder of Markdown files (or set AGENTMESH_NOTES)"
-    )
+    for name, told in _flags().items():
+        flag, text = f"--{name.replace('_', '-')}", "; ".join(told)
+        if name in _SWITCHES:
+            parser.add_argument(flag, action="store_const", const="true", help=text)
+        else:
+            parser.add_argument(flag, metavar=_METAVARS.get(name, "N"), help=text)
     parser.add_argument("--list", action="store_true", help="list the servers and exit")
     return parser
 

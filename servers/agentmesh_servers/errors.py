@@ -13,6 +13,11 @@ Reason: TypeAlias = Literal[
     "undefined",
     "not_found",
     "unreadable",
+    "refused",
+    "exists",
+    "failed",
+    "timed_out",
+    "unavailable",
 ]
 
 

@@ -22,6 +22,17 @@ from agentmesh_servers.errors import ServersError
 READS_ONLY: Final = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
+# Changes something that was not there before, and nothing that was.
+ADDS: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+CHANGES: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=False, open_world_hint=False
+)
+# The same call a second time changes nothing more.
+CHANGES_ONCE: Final = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
+)
 
 
 def distribution_version() -> str:
@@ -74,11 +85,12 @@ class _Server(MCPServer):
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             if isinstance(error.__cause__, ValidationError):
-                raise ToolError(_told(name, error.__cause__)) from error
+                raise ToolError(wrong_arguments(name, error.__cause__)) from error
             raise
 
 
-def _told(name: str, error: ValidationError) -> str:
+def wrong_arguments(name: str, error: ValidationError) -> str:
+    """What is wrong with the arguments of a call, for a model to read."""
     mistakes = [
         f"{'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
         for found in error.errors(include_url=False, include_input=False)

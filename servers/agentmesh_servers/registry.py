@@ -7,12 +7,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from agentmesh_servers.errors import ServersError
+from agentmesh_servers.options import OPTIONS
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-_NAMES: Final = ("calculator", "clock", "notes", "units")
-_OPTIONS: Final = {"notes": frozenset({"folder"})}
+_NAMES: Final = ("calculator", "clock", "files", "notes", "sql", "units")
 
 
 class _ServerModule(Protocol):
@@ -26,7 +26,7 @@ def names() -> tuple[str, ...]:
 
 def options(name: str) -> frozenset[str]:
     """The options that `build(name)` takes."""
-    return _OPTIONS.get(name, frozenset())
+    return frozenset(option.name for option in OPTIONS.get(name, ()))
 
 
 def build(name: str, **given: str) -> MCPServer:

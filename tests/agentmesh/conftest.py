@@ -154,6 +154,11 @@ def words() -> type[Words]:
 
 
 @pytest.fixture
+def puppet() -> type[Puppet]:
+    return Puppet
+
+
+@pytest.fixture
 def play(tmp_path: Path) -> Callable[..., Awaitable[Played]]:
     """Hold a dialogue of a mesh; agents that name the same model share one engine."""
 

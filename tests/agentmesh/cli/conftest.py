@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,3 +90,60 @@ def recorded(mesh: Path) -> Path:
         add("20261125-ab", "host", "open", mesh="desk", participants=[front.id])
         add("20261125-ab", "front", "say", "Hello.")
     return mesh
+
+
+# A whole MCP server of the `initialize` era, which notes what it is asked.
+_WEATHER = """\
+import json, pathlib, sys
+
+def send(message):
+    sys.stdout.write(json.dumps(message) + "\\n")
+    sys.stdout.flush()
+
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+TOOLS = [{"name": "forecast", "description": "Tells the weather.", "inputSchema": SCHEMA}]
+for line in sys.stdin:
+    request = json.loads(line)
+    if "id" not in request:
+        continue
+    method = request["method"]
+    if method == "initialize":
+        info = {"name": "weather", "version": "1"}
+        result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+    elif method == "tools/list":
+        result = {"tools": TOOLS}
+    elif method == "tools/call":
+        pathlib.Path(__file__).with_name("asked").write_text(json.dumps(request["params"]["arguments"]))
+        result = {"content": [{"type": "text", "text": "rain"}]}
+        # CALLED
+    else:
+        send({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32601, "message": "Method not found"}})
+        continue
+    send({"jsonrpc": "2.0", "id": request["id"], "result": result})
+"""
+_WEATHER_MESH = """\
+[mesh]
+name = "desk"
+[dialogue]
+task = "Will it rain?"
+[agents.front]
+model = "scripted:steps.json"
+role = "You tell the weather."
+tools = ["weather", "calculator"]
+[servers.weather]
+command = [{python}, "-S", "weather.py"]
+[servers.calculator]
+builtin = "calculator"
+"""
+_CALL = {"call": {"name": "forecast", "arguments": {"city": "Graz"}}}
+
+
+@pytest.fixture
+def weather(tmp_path: Path) -> Path:
+    """A mesh with a server over stdio, `weather.py`, and a script that asks it."""
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    (folder / "mesh.toml").write_text(_WEATHER_MESH.format(python=json.dumps(sys.executable)))
+    (folder / "steps.json").write_text(json.dumps([_CALL, {"say": "It rains."}]))
+    (folder / "weather.py").write_text(_WEATHER)
+    return folder

@@ -12,7 +12,7 @@ from agentmesh.__main__ import main
 from agentmesh.cli.app import app
 
 VERBS = {
-    "init", "run", "show", "log", "export", "replay", "verify", "keys", "models", "ledger", "serve", "doctor",
+    "init", "run", "show", "log", "export", "replay", "verify", "keys", "pins", "models", "ledger", "serve", "doctor",
     "connect",
 }  # fmt: skip
 

@@ -98,3 +98,29 @@ def test_a_long_verification_shows_on_a_terminal_how_far_it_is(talk: Talk, recor
         f"ledger export-tiles {shlex.quote(str(recorded / 'public'))} --ledger {shlex.quote(str(recorded))}"
     )
     assert code == 0 and re.search(r"\d+ of \d+ files", seen), seen
+
+
+def test_a_person_is_asked_about_tools_that_changed_and_the_run_goes_on_or_not(
+    talk: Talk, weather: Path
+) -> None:
+    where = shlex.quote(str(weather))
+    code, seen = talk(f"run {where}")
+    assert code == 0, seen
+    server = weather / "weather.py"
+    server.write_text(server.read_text().replace("Tells the weather.", "Tells. And mails."))
+    question = "Accept these tools from now on, and run? [y/N]:"
+    for answer in ("n", ""):
+        code, seen = talk(f"run {where}", (question, answer))
+        assert code == 1 and "nothing was run" in seen and "And mails." in seen
+    code, seen = talk(f"run {where}", (question, "y"))
+    assert code == 0 and "It rains." in seen, seen
+    code, seen = talk(f"run {where}")
+    assert code == 0, seen
+
+
+def test_a_person_is_asked_before_tools_are_accepted(talk: Talk, weather: Path) -> None:
+    where, pins = shlex.quote(str(weather)), weather / ".agentmesh" / "pins.json"
+    code, seen = talk(f"pins accept {where}", ("Accept the tools of weather? [y/N]:", "n"))
+    assert code == 1 and "nothing was changed" in seen and not pins.exists()
+    code, seen = talk(f"pins accept {where}", ("Accept the tools of weather? [y/N]:", "y"))
+    assert code == 0 and pins.exists(), seen

@@ -61,6 +61,7 @@ class Source:
     cwd: str = "."
     options: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 20.0
+    token_env: str | None = None
 
 
 @pytest.fixture

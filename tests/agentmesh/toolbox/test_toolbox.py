@@ -100,6 +100,6 @@ async def test_a_tool_that_nobody_serves_is_an_error_with_advice(
 ) -> None:
     async with open_servers({"calc": source(builtin="calculator")}, base=tmp_path) as servers:
         with pytest.raises(ToolboxError) as caught:
-            Toolbox(servers, allow=(entry,), key="agents.a.tools")
+            Toolbox(servers, allow=(entry,), key="agents.a")
         assert caught.value.reason == reason
         assert words in caught.value.message

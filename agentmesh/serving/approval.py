@@ -1,0 +1,103 @@
+"""A person is asked before a tool does anything; what they say is in the ledger before it does.
+
+The SDK binds an answer to what it was asked for: in the 2026-07-28 revision the state that a host carries between the
+rounds is sealed to the tool and its arguments, and answers only the very question that was shown.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from typing import Annotated, Final, get_type_hints
+
+from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.resolve import Elicit, Resolve
+from mcp.types import CallToolResult
+from pydantic import BaseModel, Field
+
+from agentmesh.toolbox.results import clean
+from agentmesh_ledger import JsonValue
+
+MAX_SHOWN: Final = 2_000
+
+Tool = Callable[..., Awaitable[CallToolResult]]
+Record = Callable[[str, bool, Mapping[str, JsonValue]], Awaitable[int]]
+"""Puts a decision into the ledger: the tool, whether it is allowed, its arguments. Returns its place."""
+
+_approved: ContextVar[int | None] = ContextVar("approved", default=None)
+
+
+class Decision(BaseModel):
+    """What a person decides."""
+
+    approve: bool = Field(title="Allow", description="Whether the call may be made as it is shown")
+
+
+def approved_by() -> Mapping[str, JsonValue]:
+    """The facts of the approval under which the call at hand runs; none where none was asked for."""
+    place = _approved.get()
+    return {} if place is None else {"approved": place}
+
+
+def with_approval(name: str, tool: Tool, record: Record) -> Tool:
+    """The tool, run only once a person has said yes to this call of it.
+
+    Where the host cannot ask anyone the tool refuses, in words that a model can read.
+    """
+    hints = get_type_hints(tool, include_extras=True)
+    signature = inspect.signature(tool)
+    own = {each for each in signature.parameters if hints.get(each) is Context}
+
+    async def ask_person(ctx: Context) -> Elicit[Decision]:
+        capabilities = ctx.client_capabilities
+        if capabilities is None or capabilities.elicitation is None:
+            raise ToolError(
+                f"{name} needs a person's approval, and this host cannot ask one: use a host that supports elicitation, "
+                "or take the tool out of serve.approve in the mesh file"
+            )
+        params = ctx.request_context.params or {}
+        return Elicit(_question(name, params.get("arguments") or {}), Decision)
+
+    @functools.wraps(tool)
+    async def approved(**given: object) -> CallToolResult:
+        decision = given.pop("approval")
+        arguments = {key: _json(value) for key, value in given.items() if key not in own}
+        allowed = isinstance(decision, AcceptedElicitation) and bool(decision.data.approve)
+        place = await record(name, allowed, arguments)
+        if not allowed:
+            raise ToolError(
+                f"a person did not allow this call of {name}; entry {place} of the record says so"
+            )
+        token = _approved.set(place)
+        try:
+            return await tool(**given)
+        finally:
+            _approved.reset(token)
+
+    # The SDK reads what a tool takes from its signature; names in it must mean the same as where the tool was written.
+    asked = Annotated[ElicitationResult[Decision], Resolve(ask_person)]
+    takes = [each.replace(annotation=hints[each.name]) for each in signature.parameters.values()]
+    takes.append(inspect.Parameter("approval", inspect.Parameter.KEYWORD_ONLY, annotation=asked))
+    given_back = hints["return"]
+    approved.__signature__ = inspect.Signature(takes, return_annotation=given_back)  # type: ignore[attr-defined]
+    approved.__annotations__ = {**hints, "approval": asked}
+    return approved
+
+
+def _question(name: str, arguments: Mapping[str, object]) -> str:
+    """What the person reads: every argument, each on lines of its own, none able to pass for another."""
+    lines = [f"Allow this call of {name}?"]
+    for key, value in arguments.items():
+        text = clean(f"{key}: {value}")
+        if len(text) > MAX_SHOWN:
+            text = f"{text[:MAX_SHOWN]} [and {len(text) - MAX_SHOWN:,} more characters]"
+        lines.append(text.replace("\n", "\n    "))
+    return "\n".join(lines)
+
+
+def _json(value: object) -> JsonValue:
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

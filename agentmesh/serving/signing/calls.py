@@ -1,0 +1,380 @@
+"""The requests under way on one connection of the calling side: signed, waited for, and their answers judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Final
+
+from mcp.shared.dispatcher import coerce_request_id
+from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
+from mcp.shared.message import SessionMessage
+from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
+
+from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
+from agentmesh.serving.signing.identity import KEY, Signing
+from agentmesh.serving.signing.record import RECORDED, exchange_draft, submit, wire_dialogue
+from agentmesh.serving.signing.statements import (
+    BARE,
+    HANDSHAKE,
+    Asked,
+    canonical_content,
+    covered_error,
+    name_of,
+    new_nonce,
+    opened,
+    plain_content,
+    require_fresh,
+    seal,
+    without_meta,
+)
+from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError, shown
+from agentmesh_ledger.log import Ledger
+from agentmesh_ledger.statement import SealedStatement, StatementType, content_digest
+from agentmesh_ledger.text import is_dialogue
+
+MAX_UNDER_WAY: Final = 4_096
+_DID: Final = "did:key:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """What is let in, once `drafts` are in the ledger."""
+
+    item: SessionMessage | Exception
+    drafts: tuple[Draft, ...] = ()
+
+    def refused(self, error: SigningError) -> SessionMessage:
+        """The error in the place of the answer."""
+        assert isinstance(self.item, SessionMessage) and not isinstance(
+            self.item.message, JSONRPCNotification
+        )
+        return SessionMessage(JSONRPCError(jsonrpc="2.0", id=self.item.message.id, error=error.to_data()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """A request under way, and who signed it here."""
+
+    asked: Asked
+    key: AgentKey
+
+
+class Calls:
+    """One connection's requests under way, at most 4,096.
+
+    The server's key is the one given, the one pinned, or learnt from its first signed answer; it stays the same for
+    the whole connection.
+    """
+
+    def __init__(self, signing: Signing, *, peer: str, audience: str | None) -> None:
+        self._signing = signing
+        self._policy = signing.policy
+        self._peer = peer
+        self._audience = audience
+        self._server: AgentId | None = None
+        if audience is not None and audience.startswith(_DID):
+            self._server = AgentId(audience)
+        self._refused: SigningError | None = None
+        self._under_way: dict[RequestId, _Call] = {}
+        self._keys: dict[str, AgentKey] = {}
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where drafts go; there are none without one."""
+        assert self._signing.ledger is not None
+        return self._signing.ledger
+
+    def sign(self, request: JSONRPCRequest) -> JSONRPCRequest:
+        """The request with a statement in the place of what it claims, from now on under way.
+
+        Raises: SigningError(not_canonical, unknown_key, too_many), and nothing is under way.
+        """
+        params: dict[str, JsonValue] = dict(request.params or {})
+        given = params.get("_meta")
+        meta = dict(given) if isinstance(given, Mapping) else {}
+        claim = meta.pop(KEY, None)
+        if self._policy.mode == "off":
+            return _with_meta(request, params, meta) if claim is not None else request
+        if self._refused is not None and request.method in HANDSHAKE:
+            # The SDK takes a refusal for a server of the older era, asks again, and would tell what comes of that.
+            raise self._refused
+        if len(self._under_way) >= MAX_UNDER_WAY:
+            raise SigningError("too_many", f"{MAX_UNDER_WAY} requests are under way on one connection")
+        agent, dialogue = self._claimed(claim)
+        key = self._signing.key if agent is None else self._key_of(agent)
+        name, covered = name_of(request.method, params), without_meta(params)
+        audience = self._audience_for(request.method)
+        sealed: SealedStatement | None = None
+        if audience is None:
+            content = plain_content(covered)
+            exchange = content_digest(new_nonce(), content)
+        else:
+            content = canonical_content(covered)
+            sealed = seal(
+                key,
+                self._policy,
+                type="request",
+                method=request.method,
+                name=name,
+                content=content,
+                subject=self._signing.subject if agent is None else self._signing.subject_of(agent),
+                audience=audience,
+                dialogue=dialogue,
+            )
+            exchange = sealed.digest
+            meta[KEY] = sealed.wire
+        asked = Asked(
+            method=request.method,
+            name=name,
+            content=content if request.method in RECORDED else b"",
+            exchange=exchange,
+            dialogue=dialogue,
+            sealed=sealed,
+        )
+        self._under_way[coerce_request_id(request.id)] = _Call(asked=asked, key=key)
+        return _with_meta(request, params, meta)
+
+    def unsent(self, request: RequestId) -> None:
+        """Forgets a request that did not leave."""
+        self._under_way.pop(coerce_request_id(request), None)
+
+    def note(self, notification: JSONRPCNotification) -> None:
+        """Sees what we notify: a request that we cancel, or that timed out, gets no answer any more."""
+        if notification.method != "notifications/cancelled":
+            return
+        request = cancelled_request_id_from_params(notification.params)
+        call = None if request is None else self._under_way.pop(coerce_request_id(request), None)
+        if call is not None:
+            self._record_unanswered([call])
+
+    def close(self) -> None:
+        """The connection is gone: what was asked and not answered is recorded as such."""
+        left = list(self._under_way.values())
+        self._under_way.clear()
+        self._record_unanswered(left)
+
+    def settle(self, item: SessionMessage, answer: JSONRPCResponse | JSONRPCError) -> Settled | None:
+        """What becomes of an answer: let in, or an error in its place; None where nobody waits for it."""
+        if self._policy.mode == "off" or answer.id is None:
+            return Settled(item=item)  # an error without an id answers no request
+        call = self._under_way.pop(coerce_request_id(answer.id), None)
+        if call is None:
+            return None
+        settled, sealed, refused = Settled(item=item), None, None
+        try:
+            sealed = self._judged(call.asked, answer)
+        except _Refused as refusal:
+            error, sealed, refused = refusal.error, refusal.sealed, refusal.error.why
+            settled = Settled(item=settled.refused(error))
+            if call.asked.method in HANDSHAKE:
+                self._refused = error
+        else:
+            if isinstance(answer, JSONRPCError):
+                if call.asked.method in HANDSHAKE:
+                    self._refused = _told(answer.error)
+                elif sealed is None and self._policy.mode == "require":
+                    settled = Settled(item=SessionMessage(_unsigned_error(answer)))
+        if self._signing.ledger is None or call.asked.method not in RECORDED:
+            return settled
+        return replace(settled, drafts=self._drafts(call, answer, sealed, refused))
+
+    def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
+        """The answer's statement, found good; None where it may have none.
+
+        Raises: _Refused.
+        """
+        kind: StatementType = "result" if isinstance(answer, JSONRPCResponse) else "error"
+        value = _carrier(answer)
+        if KEY not in value:
+            if self._policy.mode == "require" and kind == "result" and asked.method not in BARE:
+                raise _Refused(SigningError("unsigned", "the server did not sign its answer"))
+            return None
+        sealed: SealedStatement | None = None
+        try:
+            sealed = opened(value[KEY])
+            self._require_good(asked, answer, kind, sealed)
+        except SigningError as error:
+            raise _Refused(error, sealed) from error
+        return sealed
+
+    def _require_good(
+        self,
+        asked: Asked,
+        answer: JSONRPCResponse | JSONRPCError,
+        kind: StatementType,
+        sealed: SealedStatement,
+    ) -> None:
+        statement = sealed.statement
+        self._require_server(statement.author)
+        if statement.audience != (asked.author or ""):
+            raise SigningError("wrong_audience", "the answer was signed for another caller")
+        until = require_fresh(statement, self._policy)
+        covered = (
+            without_meta(answer.result)
+            if isinstance(answer, JSONRPCResponse)
+            else covered_error(answer.error)
+        )
+        if statement.digest != content_digest(statement.nonce, canonical_content(covered)):
+            raise SigningError("altered_result", "the answer is not the one that was signed")
+        if (statement.type, statement.method, statement.name) != (kind, asked.method, asked.name) or (
+            statement.request != asked.digest
+        ):
+            raise SigningError("swapped_result", "the answer was signed for another request")
+        if asked.sealed is None:
+            # A signed request has one nonce and so one answer; of an unsigned one any answer could come again.
+            self._policy.nonces.remember(statement.author, statement.nonce, until)
+        self._policy.known.pin("server", self._peer, statement.author)
+        self._server = statement.author
+
+    def _require_server(self, author: AgentId) -> None:
+        self._policy.known.require("server", self._peer, author)
+        if self._server is not None and author != self._server:
+            reason: SigningReason = "unknown_key" if self._server == self._audience else "changed_key"
+            raise SigningError(reason, f"the server signs with {author}, and should with {self._server}")
+
+    def _drafts(
+        self,
+        call: _Call,
+        answer: JSONRPCResponse | JSONRPCError,
+        sealed: SealedStatement | None,
+        refused: SigningReason | None,
+    ) -> tuple[Draft, ...]:
+        covered = (
+            without_meta(answer.result)
+            if isinstance(answer, JSONRPCResponse)
+            else covered_error(answer.error)
+        )
+        received = exchange_draft(
+            "received",
+            call.asked,
+            by=call.key,
+            dialogue=self._dialogue_of(call),
+            peer=self._server if sealed is None or refused is not None else sealed.statement.author,
+            type="result" if isinstance(answer, JSONRPCResponse) else "error",
+            sealed=sealed,
+            content=plain_content(covered),
+            refused=refused,
+        )
+        return self._sent(call), received
+
+    def _sent(self, call: _Call) -> Draft:
+        return exchange_draft(
+            "sent",
+            call.asked,
+            by=call.key,
+            dialogue=self._dialogue_of(call),
+            peer=self._server,
+            sealed=call.asked.sealed,
+            content=call.asked.content,
+        )
+
+    def _dialogue_of(self, call: _Call) -> str:
+        return call.asked.dialogue or wire_dialogue(self._server, "")
+
+    def _record_unanswered(self, calls: list[_Call]) -> None:
+        drafts = [self._sent(call) for call in calls if call.asked.method in RECORDED]
+        if self._signing.ledger is None or not drafts:
+            return
+        with suppress(SigningError):  # it is logged; nobody waits for these answers, and none is let in
+            submit(self._signing.ledger, drafts)
+
+    def _audience_for(self, method: str) -> str | None:
+        """To whom a request is signed; None where it goes unsigned.
+
+        Raises: SigningError(unknown_key).
+        """
+        found = self._audience or self._server or self._policy.known.pin_of("server", self._peer)
+        if found is not None:
+            return found
+        if method in HANDSHAKE:
+            return ""
+        if self._policy.mode == "prefer":
+            return None  # the server did not sign its first answer, or was not asked; its next one may tell its key
+        raise SigningError(
+            "unknown_key",
+            f"the key of {self._peer} is not known yet, so nothing can be signed for it",
+            hint="Let the client ask first (mode 'auto' or 'legacy'), or say its key: audience='did:key:...'",
+        )
+
+    def _claimed(self, claim: JsonValue) -> tuple[str | None, str]:
+        """Agent and dialogue of a call.
+
+        Raises: SigningError(malformed): the caller's own mistake.
+        """
+        agent: JsonValue = None
+        dialogue: JsonValue = self._signing.dialogue or ""
+        if claim is not None:
+            if not isinstance(claim, Mapping) or set(claim) != {"agent", "dialogue"}:
+                raise SigningError("malformed", f"what stands under {KEY} was not made by `claims`")
+            agent, dialogue = claim["agent"], claim["dialogue"]
+        if not isinstance(dialogue, str) or not (agent is None or isinstance(agent, str)):
+            raise SigningError("malformed", f"what stands under {KEY} was not made by `claims`")
+        if dialogue and not is_dialogue(dialogue):
+            raise SigningError("malformed", f"{shown(dialogue)!r} is not a dialogue id")
+        return agent, dialogue
+
+    def _key_of(self, agent: str) -> AgentKey:
+        found = self._keys.get(agent)
+        if found is None:
+            try:
+                found = self._keys[agent] = self._signing.key_of(agent)
+            except LedgerError as error:
+                raise SigningError(
+                    "unknown_key", f"the key of {agent} cannot be had: {error.message}"
+                ) from error
+        return found
+
+
+class _Refused(Exception):
+    """An answer that is refused, with its statement where that could be read."""
+
+    def __init__(self, error: SigningError, sealed: SealedStatement | None = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.sealed = sealed
+
+
+def _carrier(answer: JSONRPCResponse | JSONRPCError) -> Mapping[str, object]:
+    """The object in which an answer has its statement; an empty one where it cannot have any."""
+    found: object = answer.result.get("_meta") if isinstance(answer, JSONRPCResponse) else answer.error.data
+    return found if isinstance(found, Mapping) else {}
+
+
+def _with_meta(
+    request: JSONRPCRequest, params: dict[str, JsonValue], meta: Mapping[str, JsonValue]
+) -> JSONRPCRequest:
+    if meta:
+        params["_meta"] = meta
+    else:
+        params.pop("_meta", None)
+    if not params:  # an explicit null is none of JSON-RPC's params
+        return JSONRPCRequest(jsonrpc="2.0", id=request.id, method=request.method)
+    return JSONRPCRequest(jsonrpc="2.0", id=request.id, method=request.method, params=params)
+
+
+def _unsigned_error(answer: JSONRPCError) -> JSONRPCError:
+    """An unsigned error without its text, which anybody on the way can have written, and a model would read.
+
+    A transport's own errors (closed, timed out) are of this kind: codes of the standard stay. So does our own reason
+    for a refusal, of which there are few.
+    """
+    error = _told(answer.error)
+    if error is not None:
+        return JSONRPCError(jsonrpc="2.0", id=answer.id, error=error.to_data())
+    code = answer.error.code
+    error = SigningError("unsigned", f"the request failed with an unsigned error (code {code})")
+    data = error.to_data()
+    if -32768 <= code <= -32000:
+        data = ErrorData(code=code, message=data.message, data=data.data)
+    return JSONRPCError(jsonrpc="2.0", id=answer.id, error=data)
+
+
+def _told(error: ErrorData) -> SigningError | None:
+    """The reason for which a server says that it refuses, in our own words: anybody may have written its own."""
+    told = error.data.get(REASON) if isinstance(error.data, Mapping) else None
+    for reason, code in CODES.items():
+        if told == reason and error.code == code:
+            return SigningError(reason, f"the server refused this request: {reason}")
+    return None

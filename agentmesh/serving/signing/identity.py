@@ -1,0 +1,52 @@
+"""One side of signed exchanges: its key, what it demands of the other side, and where it records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from agentmesh.serving.signing.failures import SigningError
+from agentmesh.serving.signing.policy import Policy
+from agentmesh_ledger import AgentKey, JsonValue, KeyStore
+from agentmesh_ledger.log import Ledger
+
+KEY: Final = "dev.agentmesh/statement"
+"""Where a statement stands in `_meta`, or in the data of an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signing:
+    """A side's identity, policy and record. Without a `ledger` nothing is recorded.
+
+    `subject` is its own name for itself, `agent@origin`. `keys` holds the keys of agents that `claims` may name;
+    `dialogue` is that of calls which claim none.
+    """
+
+    key: AgentKey
+    subject: str
+    policy: Policy
+    ledger: Ledger | None = None
+    keys: KeyStore | None = None
+    dialogue: str | None = None
+
+    def subject_of(self, agent: str) -> str:
+        """The subject of one of its agents."""
+        _, at, origin = self.subject.rpartition("@")
+        return f"{agent}@{origin if at else self.subject}"
+
+    def key_of(self, agent: str) -> AgentKey:
+        """The key of one of its agents.
+
+        Raises: SigningError(unknown_key) where there is no key store; LedgerError as `KeyStore.agent`.
+        """
+        if self.keys is None:
+            raise SigningError("unknown_key", f"there is no key store to take the key of {agent} from")
+        return self.keys.agent(agent)
+
+
+def claims(*, dialogue: str, agent: str | None = None) -> dict[str, JsonValue]:
+    """What a call says of itself: `client.call_tool(..., meta=claims(...))`.
+
+    A signed transport takes it out and puts the statement in its place, signed by the agent's own key.
+    """
+    return {KEY: {"agent": agent, "dialogue": dialogue}}

@@ -1,0 +1,1 @@
+"""Folders of files: read, searched, and changed where that is allowed."""

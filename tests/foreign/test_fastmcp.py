@@ -1,0 +1,28 @@
+"""fastmcp's client, which stands on the same SDK as we do and uses it its own way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize("transport", ["stdio", "http"])
+def test_a_host_made_with_fastmcp_asks_a_mesh(
+    transport: str, program: Callable[[str], str], target: Callable[[str, int], str], foreign: Any
+) -> None:
+    if find_spec("fastmcp") is None:
+        pytest.skip("fastmcp is not installed: it comes with the extra 'test'")
+    command = [
+        sys.executable,
+        program("fastmcp_client.py"),
+        target(transport, 2),
+        "What is 17 * 23?",
+        "Again?",
+    ]
+    seen = foreign.converse(command)
+    foreign.judge(seen, protocol="2026-07-28")
+    assert len(seen["answers"]) == 2
