@@ -125,16 +125,22 @@ async def test_a_client_starts_a_tool_server_from_what_was_written(
         ).code
         == 0
     )
+    writing = ["--option", "folder=my notes", "--option", "write=true"]
+    assert agentmesh("connect", "cursor", "--server", "files", *writing).code == 0
     servers = json.loads(path.read_text())["mcpServers"]
-    assert list(servers) == ["other", "calculator", "n. o"]
+    assert list(servers) == ["other", "calculator", "n. o", "files"]
     with anyio.fail_after(120):
         async with Client(started(servers["calculator"], project)) as client:
             found = await client.call_tool("evaluate", {"expression": "17 * 23"})
             assert "391" in str(found.content)
         async with Client(started(servers["n. o"], project)) as client:
             assert "in the tin" in str((await client.call_tool("read_note", {"title": "Tea"})).content)
+        async with Client(started(servers["files"], project)) as client:
+            assert "write_file" in {tool.name for tool in (await client.list_tools()).tools}
+            assert "in the tin" in str((await client.call_tool("read_file", {"path": "tea.md"})).content)
     assert agentmesh("connect", "cursor", "--server", "calculator", "--remove").code == 0
-    assert agentmesh("connect", "cursor", "--name", "n. o", "--remove").code == 0
+    for name in ("n. o", "files"):
+        assert agentmesh("connect", "cursor", "--name", name, "--remove").code == 0
     assert path.read_text() == before
 
 
