@@ -49,7 +49,7 @@ class Outside:
         """The servers and peers that are held to their pins: how each is started or reached."""
         return {name: source_words(each) for name, each in self.sources().items() if is_foreign(each)}
 
-    def wraps(self, place: LogPlace, keys: KeyStore, log: Ledger | None) -> dict[str, Wrap]:
+    def wraps(self, keys: KeyStore, log: Ledger | None) -> dict[str, Wrap]:
         """The signing of those connections that are signed; what is exchanged over them is recorded in `log`.
 
         Raises: LedgerError where a key cannot be read; SigningError where the file of known keys is damaged.
@@ -57,7 +57,7 @@ class Outside:
         wraps: dict[str, Wrap] = {}
         if not self.is_signed:
             return wraps
-        pinned = known_keys(place)
+        pinned = known_keys(self._mesh.log_place)
         for name, (mode, pin, key) in self._signing().items():
             if mode == "off":
                 continue
@@ -106,9 +106,9 @@ class Outside:
         return {**servers, **peers}
 
 
-def pin_file(place: LogPlace) -> PinFile:
-    """The pins that stand beside the keys of this place."""
-    return PinFile(place.pins)
+def pin_file(mesh: Mesh) -> PinFile:
+    """The pins of a mesh. They stand where its file says, wherever a run records: another record is no first use."""
+    return PinFile(mesh.log_place.pins)
 
 
 def known_keys(place: LogPlace) -> KnownKeys:
@@ -141,10 +141,10 @@ def answering(
 
 async def look_at(mesh: Mesh, names: Collection[str], keys: KeyStore) -> list[Looked]:
     """What these servers and peers of a mesh show now, beside what is pinned of them. Nothing is recorded."""
-    outside, place = Outside(mesh), mesh.log_place
+    outside = Outside(mesh)
     return await look(
         {name: each for name, each in outside.sources().items() if name in names},
         base=mesh.folder,
-        pins=pin_file(place),
-        wraps=outside.wraps(place, keys, None),
+        pins=pin_file(mesh),
+        wraps=outside.wraps(keys, None),
     )

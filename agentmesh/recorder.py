@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 import anyio
-import anyio.to_thread
 
 from agentmesh.events import EndReason
 from agentmesh.limits import Budget
@@ -28,6 +27,7 @@ from agentmesh_models import Reply
 HOST = "host"
 APPROVALS = "approvals"
 """The dialogue in which people's decisions stand: there is no other yet when one is asked for."""
+_KEY_SECONDS = 1.0  # a short dialogue looks each key up once, not for each message
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 
@@ -72,14 +72,15 @@ class Summary:
 
 
 class Recorder:
-    """Writes one dialogue. Appends run in a worker thread, one after another, and are never abandoned half-way."""
+    """Writes one dialogue. Appends follow one another and are never abandoned half-way; dialogues share commits."""
 
     def __init__(self, *, ledger: Ledger, keys: KeyStore, dialogue: str) -> None:
         self.dialogue = dialogue
         self.messages = 0
         self._ledger = ledger
         self._keys = keys
-        self._order = anyio.Lock()
+        self._order = anyio.Lock(fast_acquire=True)
+        self._known: dict[str, tuple[float, AgentKey]] = {}
 
     def agent_id(self, name: str) -> AgentId:
         """The did:key of an agent of this mesh; its key is made on first use."""
@@ -227,12 +228,18 @@ class Recorder:
         )
         async with self._order:
             # Not abandoned on cancellation: an append either happened, and was counted, or did not.
-            (receipt,) = await anyio.to_thread.run_sync(partial(self._ledger.append, [draft]))
-            self.messages += 1
+            with anyio.CancelScope(shield=True):
+                (receipt,) = await self._ledger.append_async([draft])
+                self.messages += 1
         return receipt
 
     def _key(self, name: str) -> AgentKey:
-        return self._keys.agent(name)
+        """The key of that name; one that is rotated meanwhile is noticed within a second."""
+        now = time.monotonic()
+        known = self._known.get(name)
+        if known is None or now - known[0] > _KEY_SECONDS:
+            known = self._known[name] = (now, self._keys.agent(name))
+        return known[1]
 
 
 def _text(name: str, text: str) -> DraftPart:

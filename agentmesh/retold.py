@@ -126,27 +126,24 @@ class _Answerer:
         by_dialogue: dict[str, list[Record]] = defaultdict(list)
         for record in self._side.retold:
             by_dialogue[record.message.dialogue].append(record)
-        for records in by_dialogue.values():
-            yield from self._unlike_question(records)
         for each in self._sent:
             told = each.read().get("structuredContent")
-            if isinstance(told, dict) and told.get("reason") == "done":
-                yield from self._unlike_answer(each, told, by_dialogue.get(str(told.get("dialogue")), []))
+            if not isinstance(told, dict):
+                continue
+            records = by_dialogue.get(str(told.get("dialogue")), [])
+            yield from self._unlike_question(each, records)
+            if told.get("reason") == "done":
+                yield from self._unlike_answer(each, told, records)
 
-    def _unlike_question(self, records: Sequence[Record]) -> Iterator[Contradiction]:
-        opened = next((each for each in records if each.message.kind == "open"), None)
+    def _unlike_question(self, sent: Exchanged, records: Sequence[Record]) -> Iterator[Contradiction]:
         task = next((each for each in records if each.message.kind == "task"), None)
-        asked_by = opened.message.facts.get("asked_by") if opened is not None else None
-        if task is None or not isinstance(asked_by, dict):
-            return
-        request = self._asked.get(str(asked_by.get("exchange")))
-        text = _text(task)
+        request = self._asked.get(sent.exchange)
         arguments = request.read().get("arguments") if request is not None else None
-        if request is None or text is None or not isinstance(arguments, dict):
+        if task is None or request is None or not isinstance(arguments, dict):
             return
-        question = arguments.get("question", arguments.get("task"))
-        if isinstance(question, str) and _plain(question) != _plain(text):
-            yield _contradiction(task, request, "it is not what was asked in the request that it names")
+        question, text = arguments.get("question", arguments.get("task")), _text(task)
+        if isinstance(question, str) and text is not None and _plain(question) != _plain(text):
+            yield _contradiction(task, request, "it is not what was asked in the request that it came from")
 
     def _unlike_answer(
         self, sent: Exchanged, told: Mapping[str, JsonValue], records: Sequence[Record]
@@ -182,15 +179,19 @@ def _unlike(result: Record, asked: Sequence[_Asked]) -> str:
     ]
     if text is None or not finals or _is_local(result, text):
         return ""
+    readable = 0
     for each in finals:
         try:
             answer = read_result(CallToolResult.model_validate(each.read()), seconds=0.0)
         except ValidationError:
-            return ""  # the SDK would not have let it in either
+            continue  # no answer to the call: a question back, or what the SDK would not have let in
+        readable += 1
         structured = _part(result, "structured")
         same = structured is None or _same(read_object(structured), answer.structured)
         if same and _plain(text) == _plain(answer.text):
             return ""
+    if not readable:
+        return ""
     return "it is not what was received in answer to its call"
 
 

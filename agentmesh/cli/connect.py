@@ -126,13 +126,16 @@ def connect(
     if host is None:
         raise AgentMeshError("usage", "which host?", hint=f"{_HOSTS}; --list shows their files here")
     published = {"--output": output, "--id": id_, "--bundle": bundle, "--bundle-url": bundle_url}
-    written = {"--option": option, "--env": env, "--config": config}
+    written = {"--env": env, "--config": config}
+    options = _pairs("--option", option)
+    if options and server is None:
+        raise AgentMeshError("usage", "--option goes with --server")
     if host == "mcpb":
         _require_absent(host, written | published | {"--output": None, "--http": http})
-        publish_bundle(mesh, server, output, author=author, version=version, name=name)
+        publish_bundle(mesh, server, options, output, author=author, version=version, name=name)
         return
     if host == "registry":
-        _require_absent(host, written | {"--author": author, "--name": name})
+        _require_absent(host, written | {"--option": option, "--author": author, "--name": name})
         remote = None if http is None else _remote(http, token_env)
         publish_listing(
             mesh, server, output, id_, version=version, remote=remote, bundle=bundle, url=bundle_url
@@ -145,7 +148,7 @@ def connect(
     asked = _Asked(
         mesh=mesh,
         server=server,
-        options=_pairs("--option", option),
+        options=options,
         url=http,
         token_env=token_env,
         env=_pairs("--env", env),
@@ -170,14 +173,14 @@ def _write(
     from agentmesh.hosts.connection import config_path, disconnect, look, shown, this_machine
     from agentmesh.hosts.connection import connect as put
     from agentmesh.hosts.table import entry_for
+    from agentmesh.view.text import one_line
 
     path = config_path(host, scope, this_machine(), config)
     if show and remove:
-        found = look(host, path, name)
-        _tell_entry(f"{path}: " + ("this would go" if found else f"has no entry {name!r}"), found)
+        _tell_entry(path, name, look(host, path).get(host.key(name)))
         return
     if server is not None and show:
-        print(f"{host.title} reads this in {path}", file=sys.stderr)
+        print(one_line(f"{host.title} reads this in {path}", 1000), file=sys.stderr)
         print(shown(host, name, entry_for(host, name, server)), end="")
         return
     if remove:
@@ -192,8 +195,6 @@ def _wanted(asked: _Asked, *, remove: bool) -> tuple[str, Server | None]:
     """The entry's name, and what it is to hold; None where it goes, and its name is enough."""
     if asked.server is not None and (asked.mesh is not None or asked.url is not None):
         raise AgentMeshError("usage", "--server NAME needs no mesh and no address")
-    if asked.options and asked.server is None:
-        raise AgentMeshError("usage", "--option goes with --server")
     if asked.token_env is not None and asked.url is None:
         raise AgentMeshError("usage", "--token-env goes with --http")
     if asked.url is not None:
@@ -301,14 +302,17 @@ def _tell(result: Result, *, json: bool) -> None:
     }[result.done]
     print(one_line(f"{result.name} {said} {result.path}", 1000))
     if result.backup is not None:
-        print(f"what was there is kept as {result.backup}", file=sys.stderr)
+        print(one_line(f"what was there is kept as {result.backup}", 1000), file=sys.stderr)
     if result.done in ("added", "replaced", "removed"):
         print(f"next: {result.host.then}", file=sys.stderr)
 
 
-def _tell_entry(said: str, entry: object) -> None:
+def _tell_entry(path: Path, name: str, entry: object) -> None:
     import json as json_
 
-    print(said, file=sys.stderr)
+    from agentmesh.view.text import one_line
+
+    said = f"has no entry {name!r}" if entry is None else "this would go"
+    print(one_line(f"{path}: {said}", 1000), file=sys.stderr)
     if entry is not None:
         print(json_.dumps(entry, indent=2, ensure_ascii=False))

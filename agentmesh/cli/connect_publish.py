@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def publish_bundle(
     mesh: Path | None,
     server: str | None,
+    options: Mapping[str, str],
     output: str | None,
     *,
     author: str | None,
@@ -31,7 +33,7 @@ def publish_bundle(
     target, what = _target(output), _what(mesh, server)
     version = version or own_version()
     if isinstance(what, str):
-        bundle = server_bundle(what, version=version, author=author, name=name)
+        bundle = server_bundle(what, options, version=version, author=author, name=name)
     else:
         bundle = mesh_bundle(what, version=version, author=author, name=name)
     for note in bundle.notes:

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.hosts.launch import about_server, option_flag, require_server
+from agentmesh.hosts.launch import PATHS, about_server, option_words, require_server
 from agentmesh.hosts.start import MESH_START, SERVER_START
 from agentmesh.locations import OWN_FOLDER, place
 
@@ -113,13 +113,27 @@ def mesh_bundle(mesh: Mesh, *, version: str, author: str | None = None, name: st
     )
 
 
-def server_bundle(server: str, *, version: str, author: str | None = None, name: str | None = None) -> Bundle:
-    """The bundle of a stand-alone tool server. Raises: AgentMeshError for a server that is not there."""
-    import agentmesh_servers
-    from agentmesh_servers.registry import options
+def server_bundle(
+    server: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    version: str,
+    author: str | None = None,
+    name: str | None = None,
+) -> Bundle:
+    """The bundle of a stand-alone tool server; whoever installs it is asked for the path that `options` leave open.
 
+    Raises: AgentMeshError for a server or an option that is not there.
+    """
+    import agentmesh_servers
+    from agentmesh_servers.registry import options as known
+
+    given = dict(options or {})
     require_server(server)
-    asked = sorted(options(server))
+    asked = [
+        each for each in PATHS if each in known(server) and not given.keys() & {*PATHS, "roots", "url_env"}
+    ]
+    words = option_words(server, given | {each: f"${{user_config.{each}}}" for each in asked})
     return _packed(
         _Contents(
             name=_bundle_name(name or f"agentmesh-{server}"),
@@ -131,24 +145,15 @@ def server_bundle(server: str, *, version: str, author: str | None = None, name:
             extras=frozenset({"mcp"}),
             packages=(agentmesh_servers,),
             files={},
-            arguments=(
-                server,
-                *(part for key in asked for part in option_flag(key, f"${{user_config.{key}}}")),
-            ),
-            settings={key: _setting(key) for key in asked},
+            arguments=(server, *words),
+            settings={each: _setting(each) for each in asked},
         )
     )
 
 
 def _setting(option: str) -> dict[str, object]:
-    kind = "directory" if option == "folder" else "file" if option == "database" else "string"
-    about = f"The {option.replace('_', ' ')} that the server is for."
-    return {
-        "type": kind,
-        "title": option.replace("_", " ").capitalize(),
-        "description": about,
-        "required": True,
-    }
+    about = f"The {option} that the server is for."
+    return {"type": PATHS[option], "title": option.capitalize(), "description": about, "required": True}
 
 
 def _packed(contents: _Contents) -> Bundle:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from agentmesh.errors import AgentMeshError
 from agentmesh.hosts.quoting import Entry, is_text
-from agentmesh.hosts.server import Launch, Remote, Server
+from agentmesh.hosts.server import OWN_VARIABLES, Launch, Remote, Server
 
 # Codex gives a server ten seconds to start, and a mesh may have models to load.
 _START_SECONDS: Final = 60
 _GOOSE_SECONDS: Final = 300
-# Goose takes none of these from its file, for who sets them runs what they like (goose, extension.rs, DISALLOWED_KEYS).
-_NOT_GOOSE: Final = frozenset(
-    {"PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LD_PRELOAD", "TMP", "TEMP"}
+# Who sets one of these runs what they like, so Goose and Gemini CLI take none of them from their files.
+_LOADERS: Final = frozenset({"PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "NODE_OPTIONS", "CLASSPATH"})
+_NOT_GOOSE: Final = _LOADERS | {"PATH", "PYTHONHOME", "TMP", "TEMP", "LOCALAPPDATA", "USERPROFILE"}
+_NOT_GEMINI: Final = _LOADERS | {"PYTHONSTARTUP", "BASH_ENV", "ENV"}
+# What an entry says of how its server is reached is ours; whatever else stands there is the person's.
+_OURS: Final = frozenset(
+    {"command", "cmd", "args", "type", "url", "httpUrl", "uri", "headers", "name", "description"}
+    | {"env_keys", "env_vars", "bearer_token_env_var"}
 )
+_ENVIRONMENTS: Final = ("env", "envs")
 
 
 def claude_desktop(name: str, server: Server) -> Entry:
@@ -64,6 +70,7 @@ def gemini(name: str, server: Server) -> Entry:
     """`httpUrl` is streamable HTTP (`url` would be the older SSE); `${NAME}` is filled in."""
     if isinstance(server, Remote):
         return {"httpUrl": server.url} | _headers(server, "${%s}")
+    _require_handed_on(server, _NOT_GEMINI, "Gemini CLI")
     return _started(server, "${%s}", "Gemini CLI")
 
 
@@ -87,12 +94,32 @@ def goose(name: str, server: Server) -> Entry:
         keys = [] if server.token_env is None else [server.token_env]
         entry |= {"type": "streamable_http", "uri": server.url, "envs": {}, "env_keys": keys}
         return entry | (_headers(server, "${%s}") or {"headers": {}}) | {"timeout": _GOOSE_SECONDS}
-    refused = sorted(set(server.env) & _NOT_GOOSE)
-    if refused:
-        hint = "install AgentMesh into the Python that is to run it, and leave the variable out"
-        raise AgentMeshError("usage", f"Goose hands on no {refused[0]} from its file", hint=hint)
+    _require_handed_on(server, _NOT_GOOSE, "Goose")
     entry |= {"cmd": server.command, "args": list(server.args), "envs": dict(server.env)}
     return entry | {"env_keys": list(server.secrets), "timeout": _GOOSE_SECONDS}
+
+
+def _require_handed_on(server: Launch, refused: frozenset[str], title: str) -> None:
+    for name in sorted(set(server.env) & refused):
+        hint = "install AgentMesh into the Python that is to run it, and leave the variable out"
+        raise AgentMeshError("usage", f"{title} hands on no {name} from its file", hint=hint)
+
+
+def with_additions(entry: Entry, old: Mapping[object, object]) -> dict[str, object]:
+    """`entry` with what a person has added to the older one of ours: switches, timeouts, variables of their own."""
+    found: dict[str, object] = dict(entry)
+    for key, value in old.items():
+        if not isinstance(key, str) or key in _OURS:
+            continue
+        if key not in _ENVIRONMENTS:
+            found[key] = value
+        elif isinstance(value, dict):
+            added = {name: held for name, held in value.items() if name not in OWN_VARIABLES}
+            fresh = entry.get(key)
+            known = fresh if isinstance(fresh, dict) else {}
+            if added or known:
+                found[key] = added | known
+    return found
 
 
 def require_as_written(server: Server, fills_in: re.Pattern[str] | None, title: str) -> None:

@@ -5,9 +5,9 @@ Texts in, texts out: no file is touched here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 from agentmesh.hosts import json_config, toml_config, yaml_config
 from agentmesh.hosts.fault import ConfigFault
@@ -68,7 +68,7 @@ def drop(kind: Format, text: str, section: str, name: str, earlier: Iterable[str
     if name not in servers:
         raise ConfigFault(f"has no entry {name!r}")
     for old in earlier:
-        if _gives(kind, old, section, name, servers[name], text):
+        if _is_without(kind, old, section, name) and _leads(kind, old, section, {name: servers[name]}, text):
             return old
     after = kind.drop(text, section, name)
     rest = {key: value for key, value in servers.items() if key != name}
@@ -82,24 +82,42 @@ def drop(kind: Format, text: str, section: str, name: str, earlier: Iterable[str
     return after
 
 
-def is_kept(kind: Format, text: str, section: str, name: str, earlier: Iterable[str]) -> bool:
-    """Whether a text differs from one of `earlier` in nothing but the entry `name`: then nothing of it is lost."""
-    entry = entries(kind, text, section).get(name)
-    return any(old == text or _gives(kind, old, section, name, entry, text) for old in earlier)
+def is_kept(kind: Format, text: str, section: str, names: Iterable[object], earlier: Iterable[str]) -> bool:
+    """Whether a text differs from one of `earlier` in nothing but the entries `names`: then nothing of it is lost."""
+    servers = entries(kind, text, section)
+    wanted = set(names)
+    ours = {name: entry for name, entry in servers.items() if name in wanted}
+    return any(old == text or _leads(kind, old, section, ours, text) for old in earlier)
 
 
-def _gives(kind: Format, old: str, section: str, name: str, entry: object, text: str) -> bool:
+def _is_without(kind: Format, text: str, section: str, name: str) -> bool:
     try:
-        return _is_entry(entry) and kind.put(old, section, name, entry) == text  # type: ignore[arg-type]  # just checked
+        return name not in entries(kind, text, section)
     except ConfigFault:
         return False
 
 
-def _is_entry(entry: object) -> bool:
+def _leads(kind: Format, old: str, section: str, added: Mapping[object, object], text: str) -> bool:
+    """Whether `old` becomes `text` when these entries are put into it, one after the other."""
+    try:
+        there = entries(kind, old, section)
+        for name, entry in added.items():
+            if there.get(name) == entry:
+                continue
+            if not is_entry(entry):
+                return False
+            old = kind.put(old, section, str(name), entry)
+    except ConfigFault:
+        return False
+    return old == text
+
+
+def is_entry(entry: object) -> TypeGuard[Entry]:
+    """Whether something is an entry that can be written: texts, whole numbers, switches, and lists and tables of texts."""
     return isinstance(entry, dict) and all(
         isinstance(key, str)
         and (
-            isinstance(value, str | int)
+            (isinstance(value, str | int) and not isinstance(value, json_config.Number))
             or (isinstance(value, list) and all(isinstance(each, str) for each in value))
             or (
                 isinstance(value, dict)

@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.hosts.server import Launch
+from agentmesh.hosts.server import CARRIED, PATH_VARIABLES, Launch
 
 if TYPE_CHECKING:
     from agentmesh.mesh import Mesh
 
 # -P: a host starts servers in the folder that is open in it, and whatever is called agentmesh.py there would run instead.
 _PYTHON: Final = ("-P", "-m")
-# What our programs read of their environment and the person has set: a host started from a menu has none of it.
-CARRIED: Final = ("AGENTMESH_CACHE", "AGENTMESH_MODELS", "AGENTMESH_THREADS")
 _PASSPHRASE: Final = "AGENTMESH_PASSPHRASE"
-_FOLDERS: Final = frozenset({"folder", "database"})
-_NAMED_FOLDERS: Final = frozenset({"roots"})
+PATHS: Final[Mapping[str, str]] = {"folder": "directory", "database": "file"}
+"""The options that are a path, and what it leads to."""
+_NAMED_PATHS: Final = frozenset({"roots"})
+_SWITCHES: Final = frozenset({"write", "hidden", "superuser"})
+_URL_VARIABLE: Final = "AGENTMESH_SQL_URL"
 _ABOUT: Final = {
     "calculator": "Exact arithmetic.",
     "clock": "The time in the zones and cities of the world.",
@@ -53,23 +54,43 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
 
     Raises: AgentMeshError for a server or an option that is not there.
     """
+    given = option_words(name, options)
+    own = {} if set(options) & {*PATHS, *_NAMED_PATHS} else _own_path(name)
+    held = _carried(()) | own | dict(env)
+    secret = options.get("url_env", _URL_VARIABLE)
+    needs_secret = name == "sql" and "database" not in options and not own and secret not in env
+    return Launch(
+        command=_python(),
+        args=(*_PYTHON, "agentmesh_servers", name, *given),
+        env=held,
+        secrets=(secret,) if needs_secret else (),
+        about=about_server(name),
+    )
+
+
+def option_words(name: str, options: Mapping[str, str]) -> tuple[str, ...]:
+    """The options of a stand-alone server as its command line has them, with absolute paths.
+
+    Raises: AgentMeshError for a server or an option that is not there, and for a switch that is neither on nor off.
+    """
     from agentmesh_servers.registry import options as known
 
     require_server(name)
-    for option in options:
+    words: list[str] = []
+    for option, value in options.items():
         if option not in known(name):
             told = ", ".join(sorted(known(name))) or "none"
             raise AgentMeshError(
                 "usage", f"the {name} server has no option {option!r}", hint=f"it has {told}"
             )
-    given = [part for key, value in options.items() for part in option_flag(key, _absolute(key, value))]
-    own = _own_variables(name)
-    return Launch(
-        command=_python(),
-        args=(*_PYTHON, "agentmesh_servers", name, *given),
-        env=_carried(()) | own | dict(env),
-        about=about_server(name),
-    )
+        flag = f"--{option.replace('_', '-')}"
+        if option not in _SWITCHES:
+            words += [flag, _absolute(option, value)]
+        elif value == "true":
+            words.append(flag)
+        elif value != "false":
+            raise AgentMeshError("usage", f"--option {option}={value}: true or false was expected")
+    return tuple(words)
 
 
 def require_server(name: str) -> None:
@@ -83,11 +104,6 @@ def require_server(name: str) -> None:
 def about_server(name: str) -> str:
     """One line about a stand-alone server."""
     return _ABOUT.get(name, f"The {name} server of AgentMesh.")
-
-
-def option_flag(key: str, value: str) -> Sequence[str]:
-    """An option of a server as its command line has it."""
-    return (f"--{key.replace('_', '-')}", value)
 
 
 def _secrets_of(mesh: Mesh) -> list[str]:
@@ -122,16 +138,18 @@ def _search_path() -> str | None:
     return os.pathsep.join(os.path.abspath(each) for each in named)
 
 
-def _own_variables(name: str) -> dict[str, str]:
-    """The folder that the notes server would take from its environment here."""
-    folder = os.environ.get("AGENTMESH_NOTES")
-    return {"AGENTMESH_NOTES": os.path.abspath(folder)} if name == "notes" and folder else {}
+def _own_path(name: str) -> dict[str, str]:
+    """The path that a server would take from its environment here."""
+    variable = PATH_VARIABLES.get(name, "")
+    path = os.environ.get(variable)
+    return {variable: _absolute("folder", path)} if path else {}
 
 
 def _absolute(key: str, value: str) -> str:
-    if key in _FOLDERS:
+    # What a host fills in is no path yet.
+    if key in PATHS and not value.startswith("${"):
         return os.path.abspath(os.path.expanduser(value))
-    if key in _NAMED_FOLDERS:
+    if key in _NAMED_PATHS:
         parts = (each.partition("=") for each in value.split(","))
-        return ",".join(f"{name}={os.path.abspath(os.path.expanduser(path))}" for name, _, path in parts)
+        return ",".join(f"{name}={_absolute('folder', path)}" for name, _, path in parts)
     return value

@@ -7,6 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final, TypeAlias
 
+# What our programs read of their environment and a person has set: a host started from a menu has none of it.
+CARRIED: Final = ("AGENTMESH_CACHE", "AGENTMESH_MODELS", "AGENTMESH_THREADS")
+PATH_VARIABLES: Final[Mapping[str, str]] = {
+    "files": "AGENTMESH_FILES",
+    "notes": "AGENTMESH_NOTES",
+    "sql": "AGENTMESH_SQL_DATABASE",
+}
+"""By server, the variable that it reads where its path is not among its options."""
+OWN_VARIABLES: Final = frozenset({"PYTHONPATH", *CARRIED, *PATH_VARIABLES.values()})
+"""The variables that an entry has from the environment in which it was made."""
+
 _MODULES: Final = frozenset({"agentmesh", "agentmesh_servers"})
 _PROGRAMS: Final = frozenset({"agentmesh", "agentmesh-server"})
 _URLS: Final = ("url", "httpUrl", "uri")

@@ -88,6 +88,9 @@ def drop(text: str, section: str, name: str) -> str:
         if head.endswith(f"\n{ending}"):
             head = head[: -len(ending)]
             break
+    if not head:
+        # At the very beginning it is the one that parts it from what comes after.
+        rest = rest.removeprefix("\r").removeprefix("\n")
     if not rest and not text.endswith("\n"):
         head = head.removesuffix("\n").removesuffix("\r")
     return head + rest

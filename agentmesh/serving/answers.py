@@ -80,9 +80,12 @@ def state_of(dialogue: Dialogue) -> DialogueAnswer:
             note=f"Not finished: call wait_dialogue with dialogue {dialogue.id} for the answer",
         )
     ended = dialogue.ended
-    if ended is None or ended.reason == "failed":
-        detail = dialogue.failure or (ended.detail if ended else "it could not be recorded")
-        return ended_answer(dialogue.id, reason="failed", detail=detail, answer="", seconds=dialogue.seconds)
+    if dialogue.failure:
+        return ended_answer(
+            dialogue.id, reason="failed", detail=dialogue.failure, answer="", seconds=dialogue.seconds
+        )
+    if ended is None:  # stopped before it was opened: the record knows nothing of it
+        return ended_answer(dialogue.id, reason="cancelled", detail="", answer="")
     return ended_answer(
         dialogue.id, reason=ended.reason, detail=ended.detail, answer=ended.answer, seconds=ended.seconds
     )

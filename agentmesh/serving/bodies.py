@@ -47,7 +47,7 @@ class Bodies:
         if size > self._each:
             return refusal(413, f"the body has more than {self._each} bytes")
         if self.held + more > self._together:
-            return refusal(503, "too many bodies at one time", shut=True)
+            return refusal(503, "too many bodies at one time")
         return None
 
 

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Protocol, cast
+from collections.abc import Mapping
 
+from agentmesh.serving.signing import current_exchange
 from agentmesh_ledger import JsonValue
 
 
-class Exchange(Protocol):
-    """What is known of a signed request. `author` is a did:key, None for a host that does not sign."""
-
-    @property
-    def author(self) -> str | None: ...
-    @property
-    def subject(self) -> str: ...
-    @property
-    def dialogue(self) -> str: ...
-    @property
-    def digest(self) -> str: ...
-
-
 def asked_by() -> Mapping[str, JsonValue]:
-    """The facts of who asks; none where nothing is signed."""
-    exchange = _current()
+    """The facts of who asks; none where nothing is signed.
+
+    `subject` and `dialogue` are the caller's own words, `exchange` the digest of the request that `received` holds.
+    """
+    exchange = current_exchange()
     if exchange is None or exchange.author is None:
         return {}
     return {
@@ -35,12 +24,3 @@ def asked_by() -> Mapping[str, JsonValue]:
             "exchange": exchange.digest,
         }
     }
-
-
-def _current() -> Exchange | None:
-    try:
-        signing = import_module("agentmesh.serving.signing")
-    except ModuleNotFoundError:
-        return None
-    current = cast("Callable[[], Exchange | None]", signing.current_exchange)
-    return current()

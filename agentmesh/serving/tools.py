@@ -181,7 +181,8 @@ def _verifying(dialogues: Dialogues) -> Callable[..., Awaitable[CallToolResult]]
         tell = _teller(ctx)
 
         def progress(done: int, of: int) -> None:
-            anyio.from_thread.run(tell, f"{done:,} of {of:,} entries")
+            if tell is not None:
+                anyio.from_thread.run(tell, f"{done:,} of {of:,} entries")
 
         found = await _from_ledger(partial(ledger_record.verify, dialogues.live.ledger, dialogue, progress))
         return CallToolResult(
@@ -229,8 +230,12 @@ def _patience(ctx: Context) -> float:
     return PATIENCE
 
 
-def _teller(ctx: Context) -> Tell:
-    """Reports progress of one call, its number rising with each line."""
+def _teller(ctx: Context) -> Tell | None:
+    """Reports progress of one call, its number rising with each line; None where nobody asked for it."""
+    context = ctx.request_context
+    over_http = context.request is not None
+    if over_http and current_task() is None and "progress_token" not in (context.meta or {}):
+        return None  # elsewhere the SDK does not let us see whether it is wanted
     count = 0
 
     async def tell(line: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
@@ -17,6 +19,8 @@ from agentmesh_ledger.last import LastCheckpoint
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.sealing import DEFAULT_COST, Sealer
 from agentmesh_ledger.text import is_agent_name, is_origin, shown
+
+_Stamp: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,15 +80,24 @@ class KeyStore:
     ) -> None:
         self.directory = Path(directory)
         self._folder = KeyFolder(self.directory, None if passphrase is None else Sealer(passphrase, cost))
+        self._known: dict[str, tuple[str, _Stamp, AgentKey]] = {}
 
     def agent(self, name: str, *, create: bool = True) -> AgentKey:
-        """The key of the agent with this name.
+        """The key of the agent with this name. Its file is read again once anything about it has changed.
 
         Raises: LedgerError(refused, not_found, permissions, key, failed, unreadable); what the passphrase's
         source raises.
         """
+        known = self._known.get(name)
+        if known is not None and known[1] == _stamp(known[0]):
+            return known[2]
         owner = self._folder.owner("agent", _require_name(name))
-        return _agent_key(name, self._folder.key(owner, create=create))
+        path = os.fspath(owner.path)
+        stamp = _stamp(path)
+        key = _agent_key(name, self._folder.key(owner, create=create))
+        if stamp is not None and stamp == _stamp(path):
+            self._known[name] = (path, stamp, key)
+        return key
 
     def log(self, origin: str, *, create: bool = True) -> LogKey:
         """The key of the log with this origin.
@@ -184,6 +197,15 @@ class KeyStore:
         own = self._folder.parsed(self._folder.owner("agent", name)).id
         ids = sorted(self._folder.parsed(each).id for each in files)
         return tuple(AgentId(each) for each in ids if each != own)
+
+
+def _stamp(path: str) -> _Stamp | None:
+    """What tells a file from every other and from itself before a change, its mode included; None where it is not there."""
+    try:
+        found = os.lstat(path)
+    except OSError:  # reading it will say why
+        return None
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def _agent_key(name: str, key: SigningKey) -> AgentKey:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -142,10 +142,11 @@ class Profile:
 
     def to_json(self) -> dict[str, JsonValue]:
         """The profile as plain JSON values; tokens, splits and tools as lists."""
-        plain = asdict(self)
-        for key in ("prompt_tokens", "output_tokens", "splits", "tools"):
+        # Not asdict() of the whole: it would copy each of thousands of tokens by itself.
+        plain = {each.name: getattr(self, each.name) for each in fields(self)}
+        for key in ("prompt_tokens", "output_tokens", "splits"):
             plain[key] = list(plain[key])
-        return plain
+        return plain | {"sampling": asdict(self.sampling), "tools": [asdict(tool) for tool in self.tools]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from typer.main import get_command
 
 from agentmesh.cli.app import app
 from agentmesh.hosts.connection import config_path
-from agentmesh.hosts.launch import CARRIED
-from agentmesh.hosts.server import Launch, Remote
+from agentmesh.hosts.server import CARRIED, Launch, Remote
 from agentmesh.hosts.table import HOSTS, Machine, entry_for, find_host, places
 
 REMOTE = Remote(url="http://x/mcp", token_env="NAME")

@@ -11,6 +11,8 @@ import pytest
 from agentmesh_ledger import KeyStore, LedgerError
 from agentmesh_ledger.identity import is_signed, public_key
 from agentmesh_ledger.jcs import canonical, parse
+from agentmesh_ledger.keyfile import Owner, PlainKey, SealedKey
+from agentmesh_ledger.keyfolder import KeyFolder
 
 
 @pytest.mark.spec("L-60", "L-61")
@@ -169,3 +171,30 @@ def test_a_strangers_file_among_the_keys_is_not_listed(keys: KeyStore) -> None:
         (keys.directory / "logs" / name).write_bytes(b"")
     assert keys.names() == ("ada",)
     assert keys.origins() == ("example.org/desk",)
+
+
+def test_a_key_is_read_once_until_its_file_changes(keys: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = keys.agent("planner")
+    assert keys.agent("planner") == first
+    read: list[str] = []
+    parsed = KeyFolder.parsed
+
+    def counted(folder: KeyFolder, owner: Owner) -> PlainKey | SealedKey:
+        read.append(owner.name)
+        return parsed(folder, owner)
+
+    monkeypatch.setattr(KeyFolder, "parsed", counted)
+    assert keys.agent("planner") is keys.agent("planner")
+    assert read == []
+    keys.next_agent("planner")
+    keys.promote("planner")
+    assert keys.agent("planner").id != first.id
+    path = keys.directory / "agents" / "planner.key"
+    path.chmod(0o640)
+    with pytest.raises(LedgerError) as caught:
+        keys.agent("planner")
+    assert caught.value.reason == "permissions"
+    path.unlink()
+    with pytest.raises(LedgerError) as caught:
+        keys.agent("planner", create=False)
+    assert caught.value.reason == "not_found"

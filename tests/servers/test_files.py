@@ -162,6 +162,30 @@ def test_hidden_names_are_served_only_when_told(top: Path, tree: Tree) -> None:
     assert found(open_tree, text="outside") == [(".env", 1, SECRET)]
 
 
+def test_a_hidden_name_behind_what_cannot_be_seen_is_hidden_too(tree: Tree) -> None:
+    assert {refusal(tree, f"{mark}.env").reason for mark in ("\u200c", "\ufeff\u200d", "\x01")} == {"refused"}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "CON",
+        "nul.txt",
+        "letters/aux",
+        "letters/may.txt:stream",
+        "letters/may.txt.",
+        "letters/may.txt ",
+        "LETTER~1",
+    ],
+)
+def test_on_windows_no_name_that_means_something_else_is_read(
+    tree: Tree, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names, "WINDOWS", True)
+    assert refusal(tree, path).reason == "bad_input"
+    assert read(tree, "letters/may.txt").size == 33
+
+
 def test_a_hard_link_is_the_file_that_it_is(top: Path, tree: Tree) -> None:
     os.link(top / "letters" / "may.txt", top / "same.txt")
     assert read(tree, "same.txt").text == read(tree, "letters/may.txt").text
@@ -292,6 +316,18 @@ def test_a_search_ends_and_says_why(top: Path, tree: Tree, monkeypatch: pytest.M
 def test_a_hostile_pattern_costs_little(top: Path, tree: Tree) -> None:
     (top / ("a" * 200)).touch()
     assert found(tree, name="*a" * 90 + "b") == []
+
+
+def test_long_names_do_not_make_an_answer_without_end(top: Path, tree: Tree) -> None:
+    for number in range(400):
+        (top / "letters" / f"{number:03}{'x' * 240}.txt").touch()
+    listing = reading.list_folder(tree, "letters")
+    assert len(listing.entries) == 265 and listing.count == 402
+    result = Search(tree=tree, pattern="*.txt", text="").run("")
+    assert len(result.matches) == search.MAX_MATCHES
+    monster = Search(tree=tree, pattern="*.txt", text="")
+    monster._room = 1_000
+    assert 3 < len(monster.run("").matches) < 7
 
 
 def test_deep_folders_end_the_search_with_a_word(top: Path, tree: Tree) -> None:

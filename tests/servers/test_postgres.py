@@ -301,6 +301,8 @@ async def test_a_server_that_is_not_there_is_told_without_the_password(
     monkeypatch.setenv(VARIABLE, "postgresql://me:hunter2@127.0.0.1:1/library")
     text = await refused(asking(), "SELECT 1")
     assert "cannot be reached" in text and "hunter2" not in text
+    monkeypatch.setenv(VARIABLE, "postgresql://me:hunter2@localhost:port%/library?hunter2")
+    assert "hunter2" not in await refused(asking(), "SELECT 1")
 
 
 def test_the_url_comes_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import select
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -272,7 +273,7 @@ DOUBLING = (
             "SELECT hex(zeroblob(8000000)) LIKE '" + "%0_0" * 200 + "1'", "", id="a LIKE that nearly fits"
         ),
         pytest.param(" UNION ".join(["SELECT 1"] * 300), "", id="many SELECTs"),
-        pytest.param("SELECT " + ", ".join("1" for _ in range(900)), "columns", id="many columns"),
+        pytest.param("SELECT " + ", ".join("1" for _ in range(2_500)), "columns", id="many columns"),
         pytest.param("SELECT '" + "x" * 200_000 + "'", "", id="a long statement"),
     ],
 )
@@ -355,6 +356,46 @@ async def test_a_database_that_cannot_be_read_is_told_in_words(file: Path) -> No
     file.unlink()
     assert "is not there any more" in await refused(ask, "SELECT 1")
     assert os.listdir(file.parent) == []  # it was not made anew
+
+
+async def test_a_change_left_half_done_is_taken_back_by_who_may_write(file: Path, tmp_path: Path) -> None:
+    writer = sqlite3.connect(file, isolation_level=None)
+    writer.execute("PRAGMA cache_size = 1")
+    writer.execute("BEGIN")
+    for _ in range(400):  # until the file itself is written to
+        writer.execute("INSERT INTO authors (name) VALUES (hex(randomblob(2000)))")
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in (file.name, f"{file.name}-journal"):
+        shutil.copy(file.parent / name, left / name)
+    writer.close()
+    assert "half changed" in await refused(asking(left / file.name), "SELECT count(*) FROM authors")
+    assert await rows(asking(left / file.name, write="true"), "SELECT count(*) FROM authors") == [[2]]
+    assert await rows(asking(left / file.name), "SELECT count(*) FROM authors") == [[2]]
+
+
+async def test_a_wide_table_and_odd_names_are_told_clean(file: Path) -> None:
+    connection = sqlite3.connect(file)
+    columns = ", ".join(f"c{number}" for number in range(1_500))
+    connection.execute(f"CREATE TABLE wide ({columns})")
+    connection.execute('CREATE TABLE "a\x1b[2J\nb" ("c\x07" DEFAULT \'x\ny\')')
+    connection.commit()
+    connection.close()
+    ask = asking(file)
+    _, text, told = await ask("list_tables")
+    assert "a\ufffd[2J\ufffdb" in text.split("\n") and "\x1b" not in json.dumps(told, ensure_ascii=False)
+    _, text, told = await ask("describe_table", table="a\x1b[2J\nb")
+    assert told["columns"][0]["name"] == "c\ufffd" and text.count("\n") == 1
+    assert len((await ask("describe_table", table="wide"))[2]["columns"]) == 1_500
+    _, text, told = await ask("query", sql='SELECT 1 AS "x\x1b"')
+    assert told["columns"] == ["x\ufffd"]
+
+
+async def test_half_characters_and_nul_are_refused_in_words(file: Path) -> None:
+    ask = asking(file)
+    for sql in ("SELECT 1\0", "SELECT '\ud800'"):
+        await refused(ask, sql)
+    assert await rows(ask, "SELECT length(?)", "a\0b") == [[1]]
 
 
 async def test_a_database_in_use_by_a_writer_with_a_log_is_read(file: Path) -> None:

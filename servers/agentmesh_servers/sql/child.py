@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from agentmesh_servers.sql.refusal import Refusal, one_line
@@ -36,9 +36,11 @@ def main() -> None:
     _limit(request)
     wait = float(request["seconds"]) + float(request["spare"]) + GRACE_SECONDS
     _after(wait, TIMED_OUT)
+    opened: list[_Database] = []
+    threading.Thread(target=_stand_by, args=(opened,), daemon=True).start()
     try:
         database = _opened(request)
-        threading.Thread(target=_stand_by, args=(database,), daemon=True).start()
+        opened.append(database)
         try:
             answer: dict[str, object] = {"answer": database.do(request)}
         finally:
@@ -80,12 +82,13 @@ def _opened(request: Mapping[str, object]) -> _Database:
     return Postgres(request)
 
 
-def _stand_by(database: _Database) -> None:
+def _stand_by(opened: Sequence[_Database]) -> None:
     """Waits until who asked wants no answer any more."""
     while os.read(0, 4_096):
         pass
     _after(GRACE_SECONDS, 1)
-    database.stop()
+    for database in opened:
+        database.stop()
 
 
 def _after(seconds: float, status: int) -> None:

@@ -100,8 +100,10 @@ class Postgres:
                 client_encoding="utf8",
                 cursor_factory=psycopg.RawCursor,
             )
+        except psycopg.ProgrammingError as error:
+            # The message of a URL that cannot be read may hold a part of the password.
+            raise Refusal("unavailable", "the database's URL is not well written") from error
         except psycopg.Error as error:
-            # Its message names host, user and database, never the password.
             raise Refusal("unavailable", f"the database cannot be reached: {one_line(str(error))}") from error
         self._connection.adapters.register_loader(0, _AsWritten)
         for kind in _AS_WRITTEN:

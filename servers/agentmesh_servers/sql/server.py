@@ -9,11 +9,12 @@ from typing import Annotated, Final, TypeAlias
 from anyio import CapacityLimiter
 from mcp.server import MCPServer
 from mcp.types import CallToolResult
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from agentmesh_servers.face import CHANGES, READS_ONLY, advice, answer, make_server
 from agentmesh_servers.sql.source import Source
 from agentmesh_servers.sql.statement import Statement
+from agentmesh_servers.sql.values import label
 from agentmesh_servers.work import in_thread
 
 # Processes at the same time; the calls beyond wait.
@@ -21,7 +22,11 @@ AT_ONCE: Final = 4
 _CONNECT_SECONDS: Final = {"sqlite": 0.0, "postgres": 10.0}
 _TITLES: Final = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
 _MARKS: Final = {"sqlite": "?", "postgres": "$1"}
-_SQL: Final = "One SQL statement"
+MAX_SQL: Final = 100_000
+
+
+Label: TypeAlias = Annotated[str, AfterValidator(label)]
+SqlText: TypeAlias = Annotated[str, Field(description="One SQL statement", max_length=MAX_SQL)]
 
 
 class TableName(BaseModel):
@@ -29,7 +34,7 @@ class TableName(BaseModel):
 
     model_config = ConfigDict(title="Table name")
 
-    name: str = Field(title="Name", description="Its name, as statements write it")
+    name: Label = Field(title="Name", description="Its name, as statements write it")
     kind: str = Field(title="Kind", description="table or view")
 
 
@@ -47,10 +52,10 @@ class Column(BaseModel):
 
     model_config = ConfigDict(title="Column")
 
-    name: str = Field(title="Name", description="Its name")
-    type: str = Field(title="Type", description="Its type, as the database writes it")
+    name: Label = Field(title="Name", description="Its name")
+    type: Label = Field(title="Type", description="Its type, as the database writes it")
     nullable: bool = Field(title="Nullable", description="Whether it may be empty (NULL)")
-    default: str | None = Field(title="Default", description="Its default as an expression, or null")
+    default: Label | None = Field(title="Default", description="Its default as an expression, or null")
     key: bool = Field(title="Key", description="Whether it is part of the primary key")
 
 
@@ -59,11 +64,11 @@ class Table(BaseModel):
 
     model_config = ConfigDict(title="Table")
 
-    name: str = Field(title="Name", description="Name of the table")
+    name: Label = Field(title="Name", description="Name of the table")
     kind: str = Field(title="Kind", description="table or view")
     columns: list[Column] = Field(title="Columns", description="Its columns, in order")
-    foreign_keys: list[str] = Field(title="Foreign keys", description="What its columns refer to")
-    indexes: list[str] = Field(title="Indexes", description="Its indexes")
+    foreign_keys: list[Label] = Field(title="Foreign keys", description="What its columns refer to")
+    indexes: list[Label] = Field(title="Indexes", description="Its indexes")
 
 
 class Rows(BaseModel):
@@ -122,6 +127,7 @@ class _Asking:
             "superuser": source.superuser,
             "rows": source.rows,
             "write": write,
+            "writable": source.write,
             "task": task,
             **more,
         }
@@ -175,9 +181,7 @@ def _add_query(server: MCPServer, ask: _Asking) -> None:
         description="Run one SQL statement that reads, and give its rows.",
         annotations=READS_ONLY,
     )
-    async def query(
-        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters = _NO_PARAMETERS
-    ) -> Annotated[CallToolResult, Rows]:
+    async def query(sql: SqlText, parameters: Parameters = _NO_PARAMETERS) -> Annotated[CallToolResult, Rows]:
         told = Rows.model_validate(await ask("statement", sql=sql, parameters=parameters))
         return answer(_rows_text(told), told)
 
@@ -189,7 +193,7 @@ def _add_execute(server: MCPServer, ask: _Asking) -> None:
         annotations=CHANGES,
     )
     async def execute(
-        sql: Annotated[str, Field(description=_SQL)], parameters: Parameters = _NO_PARAMETERS
+        sql: SqlText, parameters: Parameters = _NO_PARAMETERS
     ) -> Annotated[CallToolResult, Rows]:
         told = Rows.model_validate(await ask("statement", write=True, sql=sql, parameters=parameters))
         done = f"Done; {told.changed} {'row' if told.changed == 1 else 'rows'} changed."

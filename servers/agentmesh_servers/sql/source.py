@@ -84,6 +84,10 @@ def _url(variable: str) -> str:
             "bad_option",
             f"the environment variable {variable} must hold a URL, postgresql://USER@HOST/DATABASE",
         )
+    if "@" in url.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+        raise ServersError(
+            "bad_option", f"in the environment variable {variable} write an @ in the user or password as %40"
+        )
     if find_spec("psycopg") is None:
         raise ServersError(
             "missing_extra", "PostgreSQL needs the postgres extra: pip install 'agentmesh-runtime[postgres]'"

@@ -15,11 +15,10 @@ from typing import Final
 from agentmesh_servers.sql.refusal import Refusal, one_line, too_slow
 from agentmesh_servers.sql.values import Sheet
 
+# The length of statements, columns and the depth of expressions keep SQLite's own limits (a million, 2,000 and 1,000):
+# the statements that made the tables of a file are held to them too, and a file with a wide table must be readable.
 LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_LENGTH: 16 * 1024 * 1024,
-    sqlite3.SQLITE_LIMIT_SQL_LENGTH: 100_000,
-    sqlite3.SQLITE_LIMIT_COLUMN: 500,
-    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 500,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 100,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 250_000,
     sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 100,
@@ -30,6 +29,9 @@ LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
 MAX_TABLES: Final = 500
+_UNFINISHED: Final = frozenset(
+    {sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_READONLY_RECOVERY, sqlite3.SQLITE_READONLY_CANTINIT}
+)
 _STEPS: Final = 10_000
 _READS: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE, sqlite3.SQLITE_FUNCTION}
@@ -84,13 +86,12 @@ class Sqlite:
         self._end = time.monotonic() + self._seconds
         if not self._path.is_file():
             raise Refusal("unavailable", f"the database {self._path.name} is not there any more")
-        self._connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={'rw' if self._write else 'ro'}",
-            uri=True,
-            timeout=min(5.0, self._seconds),
-            isolation_level=None,
-            check_same_thread=False,  # only to be interrupted from another
-        )
+        try:
+            if bool(request["writable"]) and not self._write:
+                self._repair()
+            self._connection = self._open("rw" if self._write else "ro")
+        except sqlite3.Error as error:
+            raise self._told(error) from error
 
     def stop(self) -> None:
         """Ends the statement that runs, from another thread."""
@@ -109,12 +110,34 @@ class Sqlite:
                     parameters = request["parameters"]
                     assert isinstance(parameters, list)
                     return self._statement(str(request["sql"]), parameters, int(str(request["rows"])))
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, MemoryError) as error:
+        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
             raise self._told(error) from error
 
     def close(self) -> None:
         """Takes back what was not committed and closes the file."""
         self._connection.close()
+
+    def _open(self, mode: str) -> sqlite3.Connection:
+        return sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=min(5.0, self._seconds),
+            isolation_level=None,
+            check_same_thread=False,  # only to be interrupted from another
+        )
+
+    def _repair(self) -> None:
+        """Takes back what a writer that was killed left half done, which only who may write can.
+
+        An `execute` that ran out of time may have been such a writer.
+        """
+        if not self._path.with_name(f"{self._path.name}-journal").exists():
+            return
+        connection = self._open("rw")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            connection.close()
 
     def _guard(self) -> None:
         connection = self._connection
@@ -222,7 +245,8 @@ class Sqlite:
             return Refusal("too_large", "the statement needs more memory than it may have: ask for less")
         if isinstance(error, OverflowError):
             return Refusal("bad_input", "a parameter is a whole number beyond 64 bits: give it as text")
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        whole = getattr(error, "sqlite_errorcode", 0)
+        code = whole & 0xFF
         match code:
             case sqlite3.SQLITE_INTERRUPT:
                 return too_slow(self._seconds)
@@ -230,6 +254,11 @@ class Sqlite:
                 may = "and CREATE, ALTER or DROP" if self._write else "nothing that changes anything"
                 what = f"SELECT, INSERT, UPDATE, DELETE {may}" if self._write else f"only what reads, {may}"
                 return Refusal("refused", f"that is not allowed here ({text}): {what}")
+            case sqlite3.SQLITE_READONLY if whole in _UNFINISHED:
+                return Refusal(
+                    "unavailable",
+                    "a program that was writing left the database half changed: open it once with one that may write",
+                )
             case sqlite3.SQLITE_READONLY:
                 return Refusal("refused", f"the database can only be read ({text})")
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:

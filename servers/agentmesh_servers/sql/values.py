@@ -21,6 +21,11 @@ _MAX_NAME: Final = 200
 _EXACT: Final = 2**53
 
 
+def label(text: object) -> str:
+    """A name, type or expression of the database in one line, at most 200 letters."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in str(text)[:_MAX_NAME])
+
+
 class Sheet:
     """Rows as JSON, taken until the limit of rows or bytes is reached.
 
@@ -39,10 +44,7 @@ class Sheet:
 
     def name(self, columns: Iterable[str]) -> None:
         """Takes the names of the columns."""
-        self.columns = [
-            "".join(each if each.isprintable() else "\ufffd" for each in column[:_MAX_NAME])
-            for column in columns
-        ]
+        self.columns = [label(column) for column in columns]
         # One row always fits: with many columns each value gets less.
         self._cell = max(16, min(MAX_CELL, MAX_ANSWER_BYTES // (4 * max(1, len(self.columns)))))
 

@@ -125,16 +125,22 @@ async def test_a_client_starts_a_tool_server_from_what_was_written(
         ).code
         == 0
     )
+    writing = ["--option", "folder=my notes", "--option", "write=true"]
+    assert agentmesh("connect", "cursor", "--server", "files", *writing).code == 0
     servers = json.loads(path.read_text())["mcpServers"]
-    assert list(servers) == ["other", "calculator", "n. o"]
+    assert list(servers) == ["other", "calculator", "n. o", "files"]
     with anyio.fail_after(120):
         async with Client(started(servers["calculator"], project)) as client:
             found = await client.call_tool("evaluate", {"expression": "17 * 23"})
             assert "391" in str(found.content)
         async with Client(started(servers["n. o"], project)) as client:
             assert "in the tin" in str((await client.call_tool("read_note", {"title": "Tea"})).content)
+        async with Client(started(servers["files"], project)) as client:
+            assert "write_file" in {tool.name for tool in (await client.list_tools()).tools}
+            assert "in the tin" in str((await client.call_tool("read_file", {"path": "tea.md"})).content)
     assert agentmesh("connect", "cursor", "--server", "calculator", "--remove").code == 0
-    assert agentmesh("connect", "cursor", "--name", "n. o", "--remove").code == 0
+    for name in ("n. o", "files"):
+        assert agentmesh("connect", "cursor", "--name", name, "--remove").code == 0
     assert path.read_text() == before
 
 
@@ -161,6 +167,24 @@ def test_an_entry_comes_and_goes_in_every_hosts_file(
     assert [each.name for each in path.parent.iterdir() if each.is_file() and each != path] == [
         f"{path.name}.bak"
     ]
+
+
+@pytest.mark.parametrize("host", PLACES)
+def test_entries_that_come_and_go_leave_one_copy_and_the_file_as_it_was(
+    agentmesh: Agentmesh, home: Path, mesh: Path, host: str, installed: None
+) -> None:
+    path, before = existing(home, host)
+    words = [[mesh], ["--server", "clock"], ["--server", "units", "--name", "u"]]
+    for each in words:
+        assert agentmesh("connect", host, *each).code == 0
+    # As where a person put back a copy in which ours was.
+    path.with_name(f"{path.name}.mine.bak").write_text(path.read_text())
+    for each in words:
+        gone = agentmesh("connect", host, *each, "--remove")
+        assert gone.code == 0 and " taken out of " in gone.out
+    assert path.read_text() == before
+    copies = [each.name for each in path.parent.iterdir() if each.name.endswith(".bak")]
+    assert sorted(copies) == sorted([f"{path.name}.bak", f"{path.name}.mine.bak"])
 
 
 @pytest.mark.parametrize("host", PLACES)
@@ -219,17 +243,65 @@ def test_an_older_entry_of_ours_is_replaced_and_one_of_anothers_is_not(
     agentmesh: Agentmesh, home: Path, mesh: Path, installed: None
 ) -> None:
     path, _ = existing(home, "cursor")
-    assert agentmesh("connect", "cursor", mesh, "--env", "A=1").code == 0
+    assert agentmesh("connect", "cursor", "--server", "clock", "--name", "desk").code == 0
     replaced = agentmesh("connect", "cursor", mesh)
     assert replaced.out == f"desk replaced in {path}\n"
-    assert json.loads(path.read_text())["mcpServers"]["desk"]["env"] == {}
+    assert "serve" in json.loads(path.read_text())["mcpServers"]["desk"]["args"]
     before = path.read_text()
     for words in (["--name", "other"], ["--name", "other", "--remove"]):
         refused = agentmesh("connect", "cursor", mesh, *words)
         assert refused.code == 2 and "'other' is there already, and it is not AgentMesh's" in refused.err
         assert path.read_text() == before
+    path.write_text(before.replace('{"command": "npx", "args": ["-y", "x"]}', "null"))
+    assert agentmesh("connect", "cursor", mesh, "--name", "other").code == 2
+    assert agentmesh("connect", "cursor", "--name", "other", "--remove").code == 2
+    path.write_text(before)
     assert agentmesh("connect", "cursor", mesh, "--name", "other", "--force").code == 0
     assert "npx" not in path.read_text()
+
+
+@pytest.mark.parametrize("host", PLACES)
+def test_what_a_person_has_added_to_our_entry_stays_when_it_is_replaced(
+    agentmesh: Agentmesh, home: Path, mesh: Path, host: str, installed: None
+) -> None:
+    path, _ = existing(home, host)
+    assert agentmesh("connect", host, mesh, "--env", "MINE=1").code == 0
+    lines = path.read_text().splitlines(keepends=True)
+    last = max(number for number, line in enumerate(lines) if line.strip().startswith(("args", '"args"')))
+    mine = {"goose": "bundled: false\n", "codex": "enabled = false\n"}.get(host, '"trust": true,\n')
+    lines.insert(last, lines[last][: len(lines[last]) - len(lines[last].lstrip())] + mine)
+    path.write_text("".join(lines))
+    assert agentmesh("connect", host, mesh).out == f"desk is as it should be in {path}\n"
+    (mesh / "mesh.toml").rename(mesh / "other.toml")
+    assert agentmesh("connect", host, mesh / "other.toml").out == f"desk replaced in {path}\n"
+    held = path.read_text()
+    assert mine.strip("\n,") in held and "MINE" in held and "other.toml" in held and "/mesh.toml" not in held
+
+
+def test_what_cannot_be_written_again_is_not_lost_unasked(
+    agentmesh: Agentmesh, home: Path, mesh: Path, installed: None
+) -> None:
+    path, _ = existing(home, "codex")
+    assert agentmesh("connect", "codex", mesh).code == 0
+    more = (
+        path.read_text()
+        + '[mcp_servers.desk.tools.ask_front]\napproval_mode = "approve"\n[mcp_servers.desk.tools.x]\na = 1\n'
+    )
+    path.write_text(more)
+    assert agentmesh("connect", "codex", mesh).code == 2
+    refused = agentmesh("connect", "codex", mesh, "--env", "A=1")
+    assert refused.code == 2 and "would be lost: tools" in refused.err and path.read_text() == more
+    assert agentmesh("connect", "codex", mesh, "--force").code == 0
+    assert "approval_mode" not in path.read_text()
+
+
+def test_goose_without_its_extra_says_which_one(
+    agentmesh: Agentmesh, home: Path, mesh: Path, monkeypatch: pytest.MonkeyPatch, installed: None
+) -> None:
+    monkeypatch.setitem(sys.modules, "ruamel.yaml", None)
+    refused = agentmesh("connect", "goose", mesh)
+    assert refused.code == 2 and "agentmesh-runtime[hosts]" in refused.err
+    assert agentmesh("connect", "codex", mesh).code == 0
 
 
 def test_print_shows_the_entry_and_writes_nothing(

@@ -119,6 +119,15 @@ def test_a_model_outside_of_the_folder_is_refused(mesh: Path, tmp_path: Path) ->
         mesh_bundle(load_mesh(mesh), version="1")
 
 
+def test_a_path_that_is_given_is_not_asked_for(tmp_path: Path) -> None:
+    for options, asked in (({}, ["folder"]), ({"folder": str(tmp_path)}, [])):
+        folder = unpacked(server_bundle("notes", options, version="1"), tmp_path / f"b{len(options)}")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        given = "${user_config.folder}" if asked else str(tmp_path)
+        assert manifest["server"]["mcp_config"]["args"][4:] == ["notes", "--folder", given]
+        assert list(manifest.get("user_config", {})) == asked
+
+
 def test_a_server_that_is_not_there_is_refused() -> None:
     with pytest.raises(AgentMeshError, match="no server is called 'calc'"):
         server_bundle("calc", version="1")

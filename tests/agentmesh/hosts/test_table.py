@@ -197,6 +197,7 @@ def test_a_secret_is_named_where_the_host_can_fill_it_in(host: str, part: dict[s
         ("lm-studio", "x", SECRET, "cannot be told to take TOKEN"),
         ("codex", "my desk", OPEN, "takes no server called 'my desk'"),
         ("goose", "x", Launch(command="/py", args=(), env={"PYTHONPATH": "/x"}), "hands on no PYTHONPATH"),
+        ("gemini", "x", Launch(command="/py", args=(), env={"PYTHONPATH": "/x"}), "hands on no PYTHONPATH"),
         ("vscode", "x", Launch(command="/py", args=("/a/${b}/m",)), "would take the $"),
         ("gemini", "x", Launch(command="/py", args=("/a/$b/m",)), "would take the $"),
         ("cursor", "x", Launch(command="/py", args=("/a/\udcff",)), "no file in UTF-8"),

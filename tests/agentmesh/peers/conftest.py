@@ -104,11 +104,11 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 @contextmanager
-def serving(mesh: Path, mode: str = "require", port: int = 0) -> Iterator[str]:
-    """Serves a mesh over HTTP in a process of its own; gives its URL."""
+def serving(mesh: Path, mode: str = "require", port: int = 0, **variables: str) -> Iterator[str]:
+    """Serves a mesh over HTTP in a process of its own (mode "bare": without signing); gives its URL."""
     process = subprocess.Popen(
         [sys.executable, str(_SERVED), str(mesh), mode, str(port)],
-        env=environment(),
+        env={**environment(), **variables},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -200,3 +200,30 @@ def forge() -> ModuleType:
     sys.modules[found.name] = module  # dataclasses look their module up
     found.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def serve_command() -> Callable[..., Any]:
+    """`agentmesh serve MESH --http` as a process; a context that gives its URL."""
+
+    @contextmanager
+    def served(mesh: Path, *options: str) -> Iterator[str]:
+        words = [sys.executable, "-m", "agentmesh", "serve", str(mesh), "--http", "127.0.0.1:0", *options]
+        process = subprocess.Popen(
+            words, env=environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        try:
+            seen = ""
+            for line in process.stderr:
+                seen += line
+                if " at http://" in line:
+                    yield line.rsplit(" at ", 1)[1].strip()
+                    break
+            else:
+                pytest.fail(seen)
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+    return served

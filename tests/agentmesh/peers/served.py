@@ -18,18 +18,22 @@ from agentmesh.keys import open_keys
 from agentmesh.mesh import load_mesh
 from agentmesh.outside import answering
 from agentmesh.runtime import open_mesh
+from agentmesh.serving import tools
 from agentmesh.serving.dialogues import open_dialogues
 from agentmesh.serving.mesh_server import mesh_server
 from agentmesh.serving.signing import sign_server
 
 
 async def main(folder: str, mode: str, port: int) -> None:
+    if patience := os.environ.get("PATIENCE"):
+        tools.PATIENCE = float(patience)  # type: ignore[misc]  # how long a call waits before it answers with a handle
     mesh = load_mesh(Path(folder))
     place = mesh.log_place
     keys = open_keys(place.keys)
     async with open_mesh(mesh, listen=lambda event: None, keys=keys) as live, open_dialogues(live) as running:
         server = mesh_server(live, running)
-        sign_server(server, answering(mesh, place, keys, live.ledger, mode=mode))  # type: ignore[arg-type]  # a mode
+        if mode != "bare":
+            sign_server(server, answering(mesh, place, keys, live.ledger, mode=mode))  # type: ignore[arg-type]  # a mode
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("127.0.0.1", port))
