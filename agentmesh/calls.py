@@ -13,7 +13,7 @@ from agentmesh.errors import ToolboxError
 from agentmesh.events import ToolCallAdded, ToolResultAdded
 from agentmesh.floor import PEERS, Turn
 from agentmesh.recorder import Origin
-from agentmesh.toolbox import ToolResult
+from agentmesh.toolbox import ToolResult, ToolsChanged
 from agentmesh_ledger import Receipt
 from agentmesh_models import Message, Reply, ToolCall
 
@@ -34,7 +34,7 @@ async def make_calls(turn: Turn, reply: Reply) -> tuple[str, ToolResult]:
     """Make the calls of `reply` and add them and their results to the turn. Returns the last one's tool and result.
 
     Raises:
-        LimitReached: before a call, or inside a peer's turn; then the other calls are cancelled.
+        LimitReached, ToolsChanged: before a call, or inside a peer's turn; then the other calls are cancelled.
     """
     turn.since.append(Message(role="assistant", content=reply.text, calls=reply.calls))
     out: list[_Out] = []
@@ -84,7 +84,7 @@ def _origin(turn: Turn, name: str) -> Origin:
 
 async def _make(turn: Turn, out: Sequence[_Out]) -> list[ToolResult]:
     """Make the calls, several at the same time."""
-    box, budget = turn.agent.toolbox, turn.floor.budget
+    box, floor = turn.agent.toolbox, turn.floor
     results: dict[int, ToolResult] = {}
     errors: list[Exception] = []
 
@@ -95,14 +95,16 @@ async def _make(turn: Turn, out: Sequence[_Out]) -> list[ToolResult]:
                 results[number] = await box.call(each.call.name, each.call.arguments)
         except Exception as error:  # noqa: BLE001  raised again below; a task group would wrap it in a group
             errors.append(error)
-        if errors or budget.reached:
+            if isinstance(error, ToolsChanged):
+                floor.stopped = error
+        if errors or floor.budget.reached or floor.stopped:
             tasks.cancel_scope.cancel()
 
     async with anyio.create_task_group() as tasks:
         for number in range(len(out)):
             tasks.start_soon(make, number)
-    # A limit reached inside a peer's turn comes back as a tool error: the dialogue ends all the same.
-    budget.check()
+    # What ended a peer's turn comes back as a tool error: the dialogue ends all the same.
+    floor.check()
     if errors:
         raise errors[0]
     return [results[number] for number in range(len(out))]

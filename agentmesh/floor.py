@@ -12,7 +12,7 @@ from agentmesh.limits import Budget
 from agentmesh.mesh import AgentSpec, Layout, Overflow
 from agentmesh.prompt import NOTHING, Omission, Page, Said, lay_out
 from agentmesh.recorder import Recorder, Seed
-from agentmesh.toolbox import Toolbox
+from agentmesh.toolbox import Toolbox, ToolsChanged
 from agentmesh_ledger import Receipt
 from agentmesh_models import Engine, Message, ToolSpec
 
@@ -92,6 +92,7 @@ class OpenCalls:
 class Floor:
     """What the turns of a dialogue share: the record, the budget, whoever watches, the calls now open.
 
+    `stopped` is why nothing more may be asked: what was raised in a peer's turn comes back to its caller as text.
     `omissions` holds for each engine, by its id, what is left out of the transcript that its agents read: the same
     for all of them, so that they go on sharing it.
     """
@@ -102,6 +103,13 @@ class Floor:
     overflow: Overflow = "drop"
     calls: OpenCalls = field(default_factory=OpenCalls)
     omissions: dict[int, Omission] = field(default_factory=dict)
+    stopped: ToolsChanged | None = None
+
+    def check(self) -> None:
+        """Raises `LimitReached` where a limit of the dialogue is reached, `ToolsChanged` where a server's tools changed."""
+        self.budget.check()
+        if self.stopped is not None:
+            raise self.stopped
 
 
 @dataclass(slots=True)

@@ -35,6 +35,11 @@ class LogPlace:
         """The file of the keys that were pinned of those whom the mesh calls, and of those who call it."""
         return self.keys.parent / "known-keys.json"
 
+    @property
+    def nonces(self) -> Path:
+        """The file of the statements that reached the mesh of late: each counts once, after a restart too."""
+        return self.keys.parent / "nonces"
+
     def __str__(self) -> str:
         """For people: without a password."""
         return without_password(os.fspath(self.ledger))

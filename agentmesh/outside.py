@@ -10,7 +10,7 @@ from agentmesh.mesh import Mesh
 from agentmesh.mesh.peers import RemotePeer, remote_agents, remote_peers
 from agentmesh.mesh.spec import SigningMode
 from agentmesh.recorder import HOST
-from agentmesh.serving.signing import KnownKeys, Policy, Signing, claims, signed_transport
+from agentmesh.serving.signing import KnownKeys, NonceStore, Policy, Signing, claims, signed_transport
 from agentmesh.toolbox import PinFile, Remote, Servers, Toolbox
 from agentmesh.toolbox.looking import Looked, look
 from agentmesh.toolbox.targets import ASK, Source, Wrap, is_foreign, source_words
@@ -49,7 +49,7 @@ class Outside:
         """The servers and peers that are held to their pins: how each is started or reached."""
         return {name: source_words(each) for name, each in self.sources().items() if is_foreign(each)}
 
-    def wraps(self, place: LogPlace, keys: KeyStore, log: Ledger | None) -> dict[str, Wrap]:
+    def wraps(self, keys: KeyStore, log: Ledger | None) -> dict[str, Wrap]:
         """The signing of those connections that are signed; what is exchanged over them is recorded in `log`.
 
         Raises: LedgerError where a key cannot be read; SigningError where the file of known keys is damaged.
@@ -57,7 +57,7 @@ class Outside:
         wraps: dict[str, Wrap] = {}
         if not self.is_signed:
             return wraps
-        pinned = known_keys(place)
+        pinned = known_keys(self._mesh.log_place)
         for name, (mode, pin, key) in self._signing().items():
             if mode == "off":
                 continue
@@ -106,9 +106,9 @@ class Outside:
         return {**servers, **peers}
 
 
-def pin_file(place: LogPlace) -> PinFile:
-    """The pins that stand beside the keys of this place."""
-    return PinFile(place.pins)
+def pin_file(mesh: Mesh) -> PinFile:
+    """The pins of a mesh. They stand where its file says, wherever a run records: another record is no first use."""
+    return PinFile(mesh.log_place.pins)
 
 
 def known_keys(place: LogPlace) -> KnownKeys:
@@ -119,12 +119,32 @@ def known_keys(place: LogPlace) -> KnownKeys:
     return KnownKeys(path=place.known_keys)
 
 
+def answering(
+    mesh: Mesh, place: LogPlace, keys: KeyStore, log: Ledger, *, mode: SigningMode | None = None
+) -> Signing:
+    """How a served mesh signs its answers and judges who calls: for `sign_server`. `mode` overrides the mesh file's.
+
+    It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned.
+    Raises: LedgerError where the host's key cannot be read; SigningError where a file beside it is damaged.
+    """
+    known = KnownKeys(listed=mesh.serve.keys) if mesh.serve.keys else known_keys(place)
+    policy = Policy(
+        mode=mode or mesh.serve.signing,
+        known=known,
+        audiences=frozenset({mesh.origin}),
+        nonces=NonceStore(path=place.nonces),
+    )
+    return Signing(
+        key=keys.agent(HOST), subject=f"{HOST}@{mesh.origin}", policy=policy, ledger=log, keys=keys
+    )
+
+
 async def look_at(mesh: Mesh, names: Collection[str], keys: KeyStore) -> list[Looked]:
     """What these servers and peers of a mesh show now, beside what is pinned of them. Nothing is recorded."""
-    outside, place = Outside(mesh), mesh.log_place
+    outside = Outside(mesh)
     return await look(
         {name: each for name, each in outside.sources().items() if name in names},
         base=mesh.folder,
-        pins=pin_file(place),
-        wraps=outside.wraps(place, keys, None),
+        pins=pin_file(mesh),
+        wraps=outside.wraps(keys, None),
     )

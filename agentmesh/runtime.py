@@ -81,8 +81,8 @@ async def open_mesh(
                     outside.sources(),
                     base=mesh.folder,
                     notice=lambda text: listen(Notice(text=text)),
-                    pins=pin_file(where),
-                    wraps=outside.wraps(where, store, log),
+                    pins=pin_file(mesh),
+                    wraps=outside.wraps(store, log),
                 )
             )
         for name in mesh.agents:

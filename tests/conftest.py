@@ -1,15 +1,20 @@
-"""What all tests share: a real PostgreSQL server, and that CI skips nothing it should have installed."""
+"""What all tests share: real servers, programs from npm, and that CI skips nothing it should have installed."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import queue
+import re
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import pytest
@@ -18,7 +23,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 # The vectors are other people's data and lie outside the repository; a clone elsewhere has none. CI may run as root,
 # whom no file mode stops. torch is in no extra: only who trains nano needs its half a gigabyte.
-_MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano")
+_MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano", "no assistants")
 WAIT_SECONDS = 60
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("agentmesh", deadline=None)
@@ -74,6 +79,59 @@ def node(npm: Callable[[str], Path]) -> str:
     if int(told.removeprefix("v").split(".")[0]) < 22:
         pytest.skip(f"node is {told.strip()}, and what is tried here wants 22 or newer")
     return found
+
+
+@pytest.fixture(scope="session")
+def python_environment() -> dict[str, str]:
+    """The environment of a process that is to find this tree's packages, and to leave the machine to others."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "AGENTMESH_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def listening(
+    python_environment: dict[str, str],
+) -> Callable[[Sequence[str]], AbstractContextManager[str]]:
+    """Starts an MCP server that listens on a port of its own choice, and waits until it says where."""
+
+    @contextmanager
+    def start(command: Sequence[str]) -> Iterator[str]:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=python_environment,
+        )
+        said: queue.Queue[str] = queue.Queue()
+
+        def read(lines: IO[str]) -> None:
+            # To its end: a server whose output nobody reads stops.
+            for line in lines:
+                said.put(line)
+            said.put("")
+
+        assert process.stdout is not None
+        reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+        reader.start()
+        try:
+            told = ""
+            while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S+", told)):
+                line = said.get(timeout=WAIT_SECONDS)
+                assert line, f"the server has ended: {told}"
+                told += line
+            yield found.group()
+        finally:
+            process.terminate()
+            try:
+                process.wait(WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            reader.join(WAIT_SECONDS)
+            process.stdout.close()
+
+    return start
 
 
 class Server:

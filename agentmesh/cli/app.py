@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli import check, dialogues, doctor, export, keys, ledger, models, pins, run, scaffold, serve
+from agentmesh.cli import (
+    check,
+    connect,
+    dialogues,
+    doctor,
+    export,
+    keys,
+    ledger,
+    models,
+    pins,
+    run,
+    scaffold,
+    serve,
+)
 from agentmesh.cli.http_face import ServeCommand
 from agentmesh.cli.options import DESCRIBED, example
 from agentmesh.cli.version import show_version
@@ -46,4 +59,5 @@ app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
 app.command("serve", cls=ServeCommand, epilog=example("agentmesh serve examples/desk --http"))(serve.serve)
+app.command("connect", epilog=example("agentmesh connect claude-desktop examples/desk"))(connect.connect)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)

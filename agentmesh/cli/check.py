@@ -44,6 +44,14 @@ def verify(
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
     ] = 20,
+    other: Annotated[
+        str | None,
+        typer.Option(
+            "--with",
+            metavar="OTHER",
+            help="The other side's record of what passed between you, compared too: as RECORD, or the URL of a served mesh.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Verify every signature, link and part of a ledger or transcript."""
@@ -61,13 +69,32 @@ def verify(
     shown = without_password(record)
     try:
         note = None if expect is None else kept_note(str(expect))
+        if other is not None:
+            return _verify_with(record, other, origin, key or [], note, trusted, limit, json)
         with Bar(sys.stderr) as bar:
             found = _verified(record, origin, key or [], note, trusted, limit, bar.draw)
     except LedgerError as error:
         if json:
-            print(json_line(failure_json(error, shown)))
+            print(json_line(failure_json(error, (other and error.path) or shown)))
         raise
     print(json_line(evidence_json(found, shown)) if json else evidence_text(found))
+
+
+def _verify_with(
+    record: str,
+    other: str,
+    origin: str | None,
+    keys: list[str],
+    expect: str | None,
+    policy: Policy | None,
+    limit: int,
+    json: bool,
+) -> None:
+    from agentmesh.cli.against import verify_with
+    from agentmesh.otherside import Terms
+
+    terms = Terms(keys=keys, expect=expect, policy=policy)
+    verify_with(record, other, origin=origin, terms=terms, limit=limit, json=json)
 
 
 def replay(

@@ -32,6 +32,14 @@ HttpOption: TypeAlias = Annotated[
         rich_help_panel=_PANEL,
     ),
 ]
+SigningOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--signing",
+        metavar="MODE",
+        help="Whether callers must (require), may (prefer) or do not (off) sign. Default: the mesh file's, else prefer.",
+    ),
+]
 TokenEnvOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(

@@ -149,7 +149,7 @@ def _opened(path: Path) -> tuple[Mesh, Outside, PinFile]:
     from agentmesh.outside import Outside, pin_file
 
     mesh = load_mesh(path)
-    return mesh, Outside(mesh), pin_file(mesh.log_place)
+    return mesh, Outside(mesh), pin_file(mesh)
 
 
 def _look(path: Path, servers: list[str] | None) -> list[Looked]:

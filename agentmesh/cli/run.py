@@ -149,7 +149,7 @@ def _play_accepted(
             with shown() as view:
                 return _play(mesh, task, view, ends, place, keys)
         except Exception as error:  # raised again, whatever it is, unless a person says otherwise
-            if ends or not ask_to_accept(error, pin_file(place)):
+            if ends or not ask_to_accept(error, pin_file(mesh)):
                 raise
 
 

@@ -20,6 +20,7 @@ from agentmesh.cli.http_face import (
     MaxCallsOption,
     ResourceOption,
     ScopeOption,
+    SigningOption,
     TokenEnvOption,
     TokenFileOption,
 )
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from mcp.server import MCPServer
 
     from agentmesh.mesh import Mesh
+    from agentmesh.mesh.spec import SigningMode
     from agentmesh.serving.address import Bound
     from agentmesh.serving.http import HttpFace
     from agentmesh_ledger import KeyStore
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 def serve(
     mesh: MeshArgument,
     http: HttpOption = None,
+    signing: SigningOption = None,
     token_env: TokenEnvOption = None,
     token_file: TokenFileOption = None,
     oauth_issuer: IssuerOption = None,
@@ -56,13 +59,14 @@ def serve(
     from agentmesh.mesh import load_mesh
 
     loaded = load_mesh(mesh)
+    mode = loaded.serve.signing if signing is None else _mode(signing)
     if http is None:
         given = (token_env, token_file, oauth_issuer, resource, scope, jwks, allow_host, allow_origin)
         if any(each is not None for each in given):
             raise AgentMeshError(
                 "usage", "tokens, OAuth, hosts and origins go with --http", hint="add --http"
             )
-        _run(loaded, None)
+        _run(loaded, mode, None)
         return
     options = HttpOptions(
         http=http,
@@ -79,20 +83,32 @@ def serve(
     )
     place = options.opened()
     with place[0].socket:
-        _run(loaded, place)
+        _run(loaded, mode, place)
 
 
-def _run(mesh: Mesh, place: tuple[Bound, HttpFace] | None) -> None:
+def _mode(written: str) -> SigningMode:
+    from typing import get_args
+
+    from agentmesh.mesh.spec import SigningMode
+
+    modes: tuple[SigningMode, ...] = get_args(SigningMode)
+    for mode in modes:
+        if mode == written:
+            return mode
+    raise AgentMeshError("usage", f"--signing: {written!r} is none of {', '.join(modes)}")
+
+
+def _run(mesh: Mesh, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> None:
     import anyio
 
-    if anyio.run(_serve, mesh, keys_in(mesh.log_place.keys), place):
+    if anyio.run(_serve, mesh, keys_in(mesh.log_place.keys), mode, place):
         sys.stdout.flush()
         sys.stderr.flush()
         # All is closed by now. A thread may still wait for the host's next line, and Python would wait for it.
         os._exit(CANCELLED)
 
 
-async def _serve(mesh: Mesh, keys: KeyStore, place: tuple[Bound, HttpFace] | None) -> bool:
+async def _serve(mesh: Mesh, keys: KeyStore, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> bool:
     """Serve until standard input ends, or a signal comes; true for a signal."""
     import anyio
 
@@ -110,20 +126,27 @@ async def _serve(mesh: Mesh, keys: KeyStore, place: tuple[Bound, HttpFace] | Non
     async with anyio.create_task_group() as group:
         group.start_soon(watch_signals, stopped)
         with serving:
-            await _answer(mesh, keys, place, ready, stop)
+            await _answer(mesh, keys, mode, place, ready, stop)
         group.cancel_scope.cancel()
     return stop.is_set()
 
 
 async def _answer(
-    mesh: Mesh, keys: KeyStore, place: tuple[Bound, HttpFace] | None, ready: anyio.Event, stop: anyio.Event
+    mesh: Mesh,
+    keys: KeyStore,
+    mode: SigningMode,
+    place: tuple[Bound, HttpFace] | None,
+    ready: anyio.Event,
+    stop: anyio.Event,
 ) -> None:
     from contextlib import AsyncExitStack, ExitStack
 
+    from agentmesh.outside import answering
     from agentmesh.runtime import open_mesh
     from agentmesh.serving import serve_stdio
     from agentmesh.serving.dialogues import open_dialogues
     from agentmesh.serving.mesh_server import mesh_server
+    from agentmesh.serving.signing import sign_server
     from agentmesh.view.plain import PlainLines
 
     async with AsyncExitStack() as stack:
@@ -132,6 +155,10 @@ async def _answer(
             live = await stack.enter_async_context(open_mesh(mesh, listen=PlainLines(_say_plain), keys=keys))
             dialogues = await stack.enter_async_context(open_dialogues(live))
             server = mesh_server(live, dialogues)
+            if mode != "off":
+                signing = answering(mesh, mesh.log_place, keys, live.ledger, mode=mode)
+                stack.callback(signing.policy.nonces.close)
+                sign_server(server, signing)
             if place is not None:
                 await _serve_http(mesh, server, place, ready, stop)
                 return
@@ -145,8 +172,9 @@ async def _serve_http(
 
     from agentmesh.serving.http import PATH, serve_http
 
-    # One line for each request that is refused would let anybody fill the disk that standard error goes to.
-    logging.getLogger("mcp").setLevel(logging.CRITICAL)
+    if os.environ.get("AGENTMESH_DEBUG") in (None, "", "0"):
+        # One line for each request that is refused would let anybody fill the disk that standard error goes to.
+        logging.getLogger("mcp").setLevel(logging.CRITICAL)
     bound, face = place
 
     def told() -> None:

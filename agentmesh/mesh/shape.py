@@ -17,6 +17,7 @@ from agentmesh.mesh.spec import (
     MeshDocument,
     MeshSection,
     ModelSpec,
+    PeerSpec,
     ServerSpec,
 )
 
@@ -39,6 +40,8 @@ _PATTERNS: Final = {
     "name": "may hold letters, digits, - and _ only (at most 64)",
     "origin": "must be visible ASCII without spaces or +, for example agentmesh.local/desk",
     "api_key_env": "must be the name of an environment variable, never the key itself",
+    "key": "must be a public key such as did:key:z6Mk..., as `agentmesh keys` prints it",
+    "token_env": "must be the name of an environment variable",
 }
 
 
@@ -116,7 +119,12 @@ def _known_keys(table: KeyPath) -> tuple[str, ...]:
     elif table == ("dialogue", "limits"):
         model = Limits
     elif len(table) == 2:
-        tables: dict[str, type[BaseModel]] = {"models": ModelSpec, "agents": AgentSpec, "servers": ServerSpec}
+        tables: dict[str, type[BaseModel]] = {
+            "models": ModelSpec,
+            "agents": AgentSpec,
+            "servers": ServerSpec,
+            "peers": PeerSpec,
+        }
         model = tables.get(str(table[0]), MeshDocument)
     return tuple(model.model_fields)
 

@@ -65,17 +65,18 @@ def parse_origin(text: str) -> str:
 
     Raises: AgentMeshError
     """
-    parts = urlsplit(text.rstrip("/"))
+    try:
+        parts = urlsplit(text.rstrip("/"))
+    except ValueError:
+        parts = urlsplit("")
     host = parse_host(parts.netloc)
     if parts.scheme not in ("http", "https") or host is None or parts.path or parts.query or parts.fragment:
-        raise AgentMeshError(
-            "usage", f"{text!r} is not an origin", hint="write https://app.example, or with a :port"
-        )
-    usual = {"http": 80, "https": 443}[parts.scheme]
+        hint = "write https://app.example, or with a :port"
+        raise AgentMeshError("usage", f"{text!r} is not an origin", hint=hint)
     name = f"[{host.name}]" if ":" in host.name else host.name
-    return (
-        f"{parts.scheme}://{name}" if host.port in (None, usual) else f"{parts.scheme}://{name}:{host.port}"
-    )
+    if host.port in (None, {"http": 80, "https": 443}[parts.scheme]):
+        return f"{parts.scheme}://{name}"
+    return f"{parts.scheme}://{name}:{host.port}"
 
 
 class Visitors:
@@ -98,8 +99,8 @@ class Visitors:
         self._origins = frozenset(map(parse_origin, origins))
         if not bound.is_everywhere:
             self._any_port.add(bound.host)
-        if named is not None:
-            self._any_port.add(named.lower())
+            if named is not None:
+                self._any_port.add(named.lower())
         for text in hosts:
             host = parse_host(text)
             if host is None:
@@ -154,7 +155,7 @@ class Visitors:
     def _lets_in(self, origin: str, host: str) -> bool:
         try:
             written = parse_origin(origin)
-        except (AgentMeshError, ValueError):
+        except AgentMeshError:
             return False  # `null`, or no origin at all
         # A page that this very address served: nothing here does, but a proxy before it may.
         return written in self._origins or origin in (f"http://{host}", f"https://{host}")

@@ -41,7 +41,8 @@ logging.getLogger("mcp").addHandler(logging.NullHandler())
 class _Attempt:
     """One try at a connection: `settled` once it is up or has failed, `over` once it is to be given up.
 
-    `refused` is why a server that answers is not used.
+    `refused` is why a server that answers is not used. `away` says that nothing answered; where it `may_come_back`, that
+    is worth another try.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class _Attempt:
         self.failure = ""
         self.refused: AgentMeshError | None = None
         self.ended_early = False
+        self.away = False
         self.may_come_back = False
 
 
@@ -139,7 +141,7 @@ class ServerSession:
             raise attempt.refused
         if attempt.client is not None:
             return
-        if self._target.may_be_away and (known := self._guard.known) is not None:
+        if self._target.may_be_away and attempt.away and (known := self._guard.known) is not None:
             self._catalogue = catalogue_of(known)
             self._notice(f"{self._target.kind} {self.name} is away ({attempt.failure}); calls will try again")
             return
@@ -331,11 +333,12 @@ class ServerSession:
                 if attempt.refused is None and failures.is_ours(error):
                     raise
                 attempt.ended_early = failures.is_loss(error) and not attempt.settled.is_set()
-                attempt.may_come_back = failures.may_pass(error)
+                attempt.away = attempt.may_come_back = failures.may_pass(error)
                 attempt.failure = failures.words(error)
             attempt.client = None
             if not attempt.failure:
                 up = attempt.settled.is_set()
+                attempt.away = True
                 attempt.failure = (
                     "it ended" if up else f"it did not answer within {self._start_timeout:g} seconds"
                 )

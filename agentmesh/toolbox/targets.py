@@ -34,6 +34,7 @@ ASK: Final = "ask_"
 """How the tools begin that ask an agent."""
 
 _PEER_TRIES: Final = 5
+_LARGEST_EVENT: Final = 1024 * 1024
 # As the SDK's own client: an answer may be silent for long, a stream of changes is.
 _HTTP_TIMEOUT: Final = httpx2.Timeout(30.0, read=300.0)
 
@@ -143,7 +144,7 @@ class Target:
         if isinstance(self.address, MCPServer):
             yield Connection(client=make(self.address), watch=watch)
         elif isinstance(self.address, str):
-            transport = _over_http(self.address, self.token)
+            transport = over_http(self.address, token=self.token)
             yield Connection(client=make(watched(self._wrapped(transport), watch)), watch=watch)
         else:
             with captured_stderr() as (errors, last_words):
@@ -155,18 +156,15 @@ class Target:
         return transport if self.wrap is None else self.wrap(transport)
 
 
-def _over_http(url: str, token: str | None) -> Transport:
-    if token is None:
-        return streamable_http_client(url)
-    return _with_token(url, token)
-
-
 @asynccontextmanager
-async def _with_token(url: str, token: str) -> AsyncIterator[Streams]:
-    """The client is ours to close: the SDK closes only what it made."""
-    headers = {"Authorization": f"Bearer {token}"}
+async def over_http(
+    url: str, *, token: str | None = None, largest: int = _LARGEST_EVENT
+) -> AsyncIterator[Streams]:
+    """A transport over streamable HTTP. `token` goes with every request; an answer may have `largest` bytes."""
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    # The client is ours to close: the SDK closes only what it made.
     async with httpx2.AsyncClient(headers=headers, timeout=_HTTP_TIMEOUT) as http:
-        async with streamable_http_client(url, http_client=http) as streams:
+        async with streamable_http_client(url, http_client=http, max_sse_event_size=largest) as streams:
             yield streams
 
 

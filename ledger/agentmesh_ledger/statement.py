@@ -1,4 +1,4 @@
-"""A statement: what one side of an MCP exchange asked or answered, signed on its own (SPEC section 11).
+"""A statement: what one side of an MCP exchange asked or answered, signed on its own (SPEC section 10).
 
 It travels beside a request or a result as a DSSE envelope in one JSON object. It says by a digest what was asked or
 answered, so that a kept statement and the content together show it to anybody, with no log and no server.
@@ -7,6 +7,7 @@ answered, so that a kept statement and the content together show it to anybody, 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from binascii import b2a_base64
 from collections.abc import Mapping
@@ -29,6 +30,11 @@ MAX_ENVELOPE: Final = 32_768
 MAX_NAME: Final = 2_048
 MAX_SUBJECT: Final = 200
 
+_ENVELOPE: Final = (
+    b'{"payload":"%b","payloadType":"'
+    + PAYLOAD_TYPE.encode()
+    + b'","signatures":[{"keyid":"%b","sig":"%b"}]}'
+)
 _METHOD: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9$_/.:-]{0,127}\Z")
 _NONCE: Final = re.compile(r"[0-9a-f]{32}\Z")
 _TYPES: Final[Mapping[str, StatementType]] = {"request": "request", "result": "result", "error": "error"}
@@ -60,22 +66,18 @@ class Statement:
 
     def payload(self) -> bytes:
         """The canonical bytes that are signed (SPEC L-101)."""
-        fields: dict[str, JsonValue] = {
-            "v": 1,
-            "type": self.type,
-            "method": self.method,
-            "name": self.name,
-            "digest": self.digest,
-            "author": self.author,
-            "subject": self.subject,
-            "audience": self.audience,
-            "dialogue": self.dialogue,
-            "nonce": self.nonce,
-            "time": self.time,
-        }
-        if self.request is not None:
-            fields["request"] = self.request
-        return canonical(fields)
+        request = b"" if self.request is None else b',"request":"%b"' % self.request.encode()
+        # The canonical form, written out: only these three can have anything to escape.
+        return b"".join(
+            (
+                b'{"audience":%b,"author":"%b"' % (_quoted(self.audience), self.author.encode()),
+                b',"dialogue":"%b","digest":"%b"' % (self.dialogue.encode(), self.digest.encode()),
+                b',"method":"%b","name":%b' % (self.method.encode(), _quoted(self.name)),
+                b',"nonce":"%b"%b' % (self.nonce.encode(), request),
+                b',"subject":%b,"time":"%b"' % (_quoted(self.subject), self.time.encode()),
+                b',"type":"%b","v":1}' % self.type.encode(),
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,19 +109,17 @@ def seal_statement(key: AgentKey, statement: Statement) -> SealedStatement:
         raise LedgerError("message", "the statement names another author than the key")
     _require_shapes(statement)
     payload = statement.payload()
-    signature = key.sign(pae(PAYLOAD_TYPE, payload))
-    wire = _wire(_text64(payload), key.id, _text64(signature))
-    return SealedStatement(statement=statement, envelope=canonical(wire), wire=wire)
+    return _sealed(statement, _text64(payload), key.id, _text64(key.sign(pae(PAYLOAD_TYPE, payload))))
 
 
 def open_statement(envelope: bytes) -> SealedStatement:
-    """The statement of an envelope's bytes, its signature checked (SPEC L-100 to L-104).
+    """The statement of an envelope's bytes, its signature checked (SPEC L-100 to L-105).
 
     Raises: LedgerError(canonical, envelope, message, identity, signature), and nothing else, whatever the bytes.
     """
-    if len(envelope) > MAX_ENVELOPE:
+    if len(envelope) > MAX_ENVELOPE + len(_ENVELOPE):
         raise LedgerError("envelope", f"the statement is longer than {MAX_ENVELOPE} bytes")
-    return _opened(*_fields(parse(envelope)), envelope)
+    return open_wire(parse(envelope))
 
 
 def open_wire(value: object) -> SealedStatement:
@@ -128,7 +128,14 @@ def open_wire(value: object) -> SealedStatement:
     Raises: as `open_statement`, whatever the value.
     """
     payload, keyid, signature = _fields(value)
-    return _opened(payload, keyid, signature, canonical(_wire(payload, keyid, signature)))
+    signed = decode64(payload, "envelope", "the payload")
+    raw = decode64(signature, "envelope", "the signature")
+    statement = _parsed(signed)
+    if keyid != statement.author:
+        raise LedgerError("envelope", "the envelope's keyid is not the statement's author")
+    if not is_signed(public_key(statement.author), pae(PAYLOAD_TYPE, signed), raw):
+        raise LedgerError("signature", f"the signature is not that of {statement.author}")
+    return _sealed(statement, payload, keyid, signature)
 
 
 def _fields(value: object) -> tuple[str, str, str]:
@@ -151,19 +158,11 @@ def _fields(value: object) -> tuple[str, str, str]:
     return payload, keyid, signature
 
 
-def _opened(payload: str, keyid: str, signature: str, envelope: bytes) -> SealedStatement:
-    signed = decode64(payload, "envelope", "the payload")
-    raw = decode64(signature, "envelope", "the signature")
-    statement = _parsed(signed)
-    if keyid != statement.author:
-        raise LedgerError("envelope", "the envelope's keyid is not the statement's author")
-    if not is_signed(public_key(statement.author), pae(PAYLOAD_TYPE, signed), raw):
-        raise LedgerError("signature", f"the signature is not that of {statement.author}")
-    return SealedStatement(statement=statement, envelope=envelope, wire=_wire(payload, keyid, signature))
-
-
 def _parsed(payload: bytes) -> Statement:
-    value = parse(payload)
+    try:
+        value: object = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise LedgerError("canonical", f"the statement is not JSON: {type(error).__name__}") from error
     if not isinstance(value, dict):
         raise LedgerError("message", "the statement is not an object")
     kind = value.get("type")
@@ -193,6 +192,9 @@ def _parsed(payload: bytes) -> Statement:
         request=texts.get("request"),
     )
     _require_shapes(statement)
+    # One text for one statement: white space, another order or a second field of one name would show here.
+    if statement.payload() != payload:
+        raise LedgerError("canonical", "the statement is not the canonical form of what it says")
     return statement
 
 
@@ -221,15 +223,26 @@ def _require_shapes(statement: Statement) -> None:
 
 
 def _is_line(text: str) -> bool:
-    return len(text) <= MAX_SUBJECT and not has_controls(text)
+    return len(text) <= MAX_SUBJECT and (text.isascii() and text.isprintable() or not has_controls(text))
 
 
-def _wire(payload: str, keyid: str, signature: str) -> dict[str, JsonValue]:
-    return {
-        "payload": payload,
-        "payloadType": PAYLOAD_TYPE,
-        "signatures": [{"keyid": keyid, "sig": signature}],
-    }
+def _sealed(statement: Statement, payload: str, keyid: str, signature: str) -> SealedStatement:
+    """Only of texts that were found to be an agent id and base64: there is nothing to escape in them."""
+    return SealedStatement(
+        statement=statement,
+        envelope=_ENVELOPE % (payload.encode(), keyid.encode(), signature.encode()),
+        wire={
+            "payload": payload,
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [{"keyid": keyid, "sig": signature}],
+        },
+    )
+
+
+def _quoted(text: str) -> bytes:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return b'"%b"' % text.encode()  # nearly always so
+    return canonical(text)
 
 
 def _text64(data: bytes) -> str:

@@ -17,6 +17,10 @@ from agentmesh_servers.errors import ServersError
 Kind: TypeAlias = Literal["folder", "folders", "file", "flag", "number", "word"]
 Place: TypeAlias = Callable[[str], Path]
 MAX_ROOTS: Final = 16
+DEFAULT_SECONDS: Final = 10
+MAX_SECONDS: Final = 300
+DEFAULT_ROWS: Final = 200
+MAX_ROWS: Final = 5_000
 _ROOT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 # Only a comma that a name follows: a path may hold commas.
 _NEXT_ROOT: Final = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9_-]*\s*=)")
@@ -24,12 +28,16 @@ _NEXT_ROOT: Final = re.compile(r",(?=\s*[A-Za-z][A-Za-z0-9_-]*\s*=)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One option of a server. `variable` is the environment variable that is read where it is not given."""
+    """One option of a server.
+
+    `variable` is the environment variable that is read where it is not given, `most` the largest number it may be.
+    """
 
     name: str
     kind: Kind
     about: str
     variable: str | None = None
+    most: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +71,18 @@ OPTIONS: Final[Mapping[str, tuple[Option, ...]]] = {
             variable="AGENTMESH_SQL_URL",
         ),
         _WRITE,
-        Option(name="timeout", kind="number", about="seconds a statement may take, 1 to 300; default 10"),
-        Option(name="rows", kind="number", about="rows of an answer, 1 to 5000; default 200"),
+        Option(
+            name="timeout",
+            kind="number",
+            about=f"seconds a statement may take, 1 to {MAX_SECONDS}; default {DEFAULT_SECONDS}",
+            most=MAX_SECONDS,
+        ),
+        Option(
+            name="rows",
+            kind="number",
+            about=f"rows of an answer, 1 to {MAX_ROWS}; default {DEFAULT_ROWS}",
+            most=MAX_ROWS,
+        ),
         Option(name="superuser", kind="flag", about="accept a PostgreSQL role that may do anything"),
     ),
 }
@@ -151,6 +169,8 @@ def _wrong(option: Option, written: str, place: Place) -> Iterator[Wrong]:
     try:
         if option.kind == "flag":
             flag(option.name, written)
+        if option.kind == "number":
+            number(option.name, written, default=1, most=option.most)
         folders = {"": written} if option.kind == "folder" else {}
         if option.kind == "folders":
             folders = named_folders(written)

@@ -12,7 +12,7 @@ from agentmesh_servers.options import OPTIONS
 if TYPE_CHECKING:
     from mcp.server import MCPServer
 
-_NAMES: Final = ("calculator", "clock", "files", "notes", "units")
+_NAMES: Final = ("calculator", "clock", "files", "notes", "sql", "units")
 
 
 class _ServerModule(Protocol):

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from mcp.types import ElicitRequestFormParams, ElicitRequestParams, ElicitResult
 from person import login, read_context
 from pydantic import ValidationError
+from side import signing_side
 
 from agentmesh.mesh.spec import ServerSpec
+from agentmesh.serving.signing import signed_transport
 from agentmesh.toolbox import ServerSession, open_servers
 
 _LIMIT = 25.0  # seconds; the suite gives 30
@@ -50,9 +53,9 @@ def example(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 async def by_toolbox(url: str, context: dict[str, Any]) -> None:
     """List the tools and call each, with the arguments that the suite wants or such as the schema allows."""
-    spec = ServerSpec(url=url)
-    with tempfile.TemporaryDirectory() as folder:
-        async with open_servers({"suite": spec}, base=Path(folder)) as servers:
+    with tempfile.TemporaryDirectory() as folder, signing_side(Path(folder), "client") as signing:
+        wraps = {"suite": partial(signed_transport, signing=signing, peer="suite")}
+        async with open_servers({"suite": ServerSpec(url=url)}, base=Path(folder), wraps=wraps) as servers:
             session = servers["suite"]
             for name, arguments in _calls(session, context):
                 await session.call(name, arguments)
@@ -104,11 +107,10 @@ async def by_client(url: str, context: dict[str, Any], *, logged_in: bool = Fals
 
 @asynccontextmanager
 async def _transport(url: str, context: dict[str, Any], logged_in: bool) -> AsyncIterator[Transport]:
-    if not logged_in:
-        yield streamable_http_client(url)
-        return
-    async with create_mcp_http_client(auth=login(url, context)) as http:
-        yield streamable_http_client(url, http_client=http)
+    auth = login(url, context) if logged_in else None
+    async with create_mcp_http_client(auth=auth) as http:
+        with tempfile.TemporaryDirectory() as folder, signing_side(Path(folder), "client") as signing:
+            yield signed_transport(streamable_http_client(url, http_client=http), signing, peer="suite")
 
 
 def _mode() -> str:

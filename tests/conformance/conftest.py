@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import select
-import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,6 @@ HERE = Path(__file__).resolve().parent
 VERSION = "0.2.0-alpha.12"
 # The suite's own servers and clients are quick; the machine may not be.
 _PATIENCE = 60_000  # milliseconds for one scenario
-_START = 60.0
 _ALL = 600.0
 
 
@@ -48,10 +44,33 @@ class Verdict:
 
 
 Suite = Callable[..., Verdict]
+Listening = Callable[[Sequence[str]], AbstractContextManager[str]]
+# Prompts are named by whoever writes the mesh file, so two of the suite's own names can stand here; tools cannot.
+MESH = """\
+[mesh]
+name = "suite"
+
+[agents.front]
+model = "scripted:steps.json"
+role = "You are never asked."
+
+[serve.prompts.test_simple_prompt]
+about = "A prompt without arguments."
+text = "This is a simple prompt for testing."
+
+[serve.prompts.test_prompt_with_arguments]
+about = "A prompt with two arguments."
+text = "Prompt with arguments: arg1='{arg1}', arg2='{arg2}'"
+"""
 
 
 @pytest.fixture(scope="session")
-def suite(npm: Callable[[str], Path], node: str, tmp_path_factory: pytest.TempPathFactory) -> Suite:
+def suite(
+    npm: Callable[[str], Path],
+    node: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    python_environment: dict[str, str],
+) -> Suite:
     """Runs a command of the suite; `results` are kept in a folder of their own."""
     package = npm("@modelcontextprotocol/conformance")
     installed = json.loads((package / "package.json").read_text())["version"]
@@ -73,7 +92,7 @@ def suite(npm: Callable[[str], Path], node: str, tmp_path_factory: pytest.TempPa
             capture_output=True,
             text=True,
             timeout=_ALL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=python_environment,
         )
         return Verdict(
             code=done.returncode, said=done.stdout + done.stderr, checks=dict(_read(results, prefix))
@@ -89,34 +108,6 @@ def _read(results: Path, prefix: str) -> Iterator[tuple[str, tuple[Mapping[str, 
         yield name.removeprefix(prefix), tuple(json.loads(file.read_text()))
 
 
-@contextmanager
-def program(
-    *command: str, said: str = "http://", environment: Mapping[str, str] | None = None
-) -> Iterator[str]:
-    """A server of ours, as a process; yields the first line with `said` in it that it writes to standard output."""
-    process = subprocess.Popen(
-        [sys.executable, *command],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | dict(environment or {}),
-    )
-    try:
-        assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], _START)
-        line = process.stdout.readline() if ready else ""
-        assert said in line, f"{shlex.join(command)} did not say where it serves, but {line!r}"
-        yield line.strip()
-    finally:
-        process.terminate()
-        try:
-            process.wait(_START)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
 @pytest.fixture(scope="session")
 def expected() -> Callable[[str], str]:
     """The file of expected failures of that name."""
@@ -124,7 +115,25 @@ def expected() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the fixture server's keys and ledger."""
+    return tmp_path_factory.mktemp("everything")
+
+
+@pytest.fixture(scope="session")
+def everything(record: Path, listening: Listening) -> Iterator[str]:
     """The address of the fixture server."""
-    with program(str(HERE / "everything.py"), str(tmp_path_factory.mktemp("everything"))) as address:
+    with listening([sys.executable, str(HERE / "everything.py"), str(record)]) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory, listening: Listening) -> Iterator[str]:
+    """The address of a mesh, as `agentmesh serve` serves it over HTTP."""
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "mesh.toml").write_text(MESH)
+    (folder / "steps.json").write_text("[]")
+    with listening(
+        [sys.executable, "-m", "agentmesh", "serve", str(folder), "--http", "127.0.0.1:0"]
+    ) as address:
         yield address

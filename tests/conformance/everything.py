@@ -3,7 +3,7 @@
     python tests/conformance/everything.py FOLDER [PORT]
 
 Serves streamable HTTP on 127.0.0.1 at /mcp and says its address in one line on standard output. What is under test is
-what lies around the fixture: the middleware that signs, checks and records, with its keys and its ledger in FOLDER.
+what lies around the fixture: the middleware that signs, checks and records, with its keys and its ledger in FOLDER, and tasks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import anyio
 import uvicorn
-from fixture import content, live, rounds
+from fixture import content, live, rounds, work
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
 from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
@@ -25,6 +25,10 @@ from mcp.types import (
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
+from side import signing_side
+
+from agentmesh.serving.signing import sign_server
+from agentmesh.serving.tasks import Tasks, open_tasks
 
 RETRY: Final = 500  # milliseconds until a cut stream is taken up again
 
@@ -54,9 +58,15 @@ class Events(EventStore):
         return stream
 
 
-def everything() -> MCPServer:
-    """The server, before anything of ours is on it."""
-    server = MCPServer("everything", version="1.0.0", tools=[content.schema_tool()], log_level="ERROR")
+def everything(tasks: Tasks) -> MCPServer:
+    """The server, which knows tasks and does not sign yet."""
+    server = MCPServer(
+        "everything",
+        version="1.0.0",
+        tools=[content.schema_tool()],
+        extensions=[tasks],
+        log_level="ERROR",
+    )
     content.add_tools(server)
     content.add_resources(server)
     content.add_prompts(server)
@@ -67,6 +77,8 @@ def everything() -> MCPServer:
     live.add_logging(server)
     live.add_changes(server)
     live.add_older_questions(server)
+    work.add_work(server)
+    work.add_asking_work(server)
     _add_outdated_methods(server)
     return server
 
@@ -95,7 +107,14 @@ def _add_outdated_methods(server: MCPServer) -> None:
 
 
 async def _serve(folder: Path, port: int) -> None:
-    server = everything()
+    with signing_side(folder, "everything") as signing:
+        async with open_tasks(work.TASKS) as tasks:
+            server = everything(tasks)
+            sign_server(server, signing)
+            await _listen(server, port)
+
+
+async def _listen(server: MCPServer, port: int) -> None:
     app = server.streamable_http_app(event_store=Events(), retry_interval=RETRY)
     web = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
     async with anyio.create_task_group() as tasks:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 
 PROGRAMS = Path(__file__).resolve().parent / "programs"
-START = 60.0
 QUESTION = "What is 17 * 23?"
 ANSWER = "It is 391."
 MESH = """\
@@ -38,13 +35,6 @@ text = "What is {a} + {b}?"
 """
 
 
-def environment(**more: str) -> dict[str, str]:
-    """The environment, with this tree's packages for every Python that is started in it."""
-    return (
-        os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "AGENTMESH_THREADS": "1"} | more
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """A mesh whose only agent gives one answer, so many times; and how a host starts it."""
@@ -59,7 +49,7 @@ class Mesh:
     @property
     def parameters(self) -> dict[str, Any]:
         """The same as hosts write it down."""
-        python = {"PYTHONPATH": environment()["PYTHONPATH"], "AGENTMESH_THREADS": "1"}
+        python = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "AGENTMESH_THREADS": "1"}
         return {"command": self.command[0], "args": self.command[1:], "env": python}
 
 
@@ -71,61 +61,32 @@ def make_mesh(folder: Path, answers: int) -> Mesh:
 
 
 @pytest.fixture
-def python_environment() -> dict[str, str]:
-    """The environment of a process that is to find this tree's packages."""
-    return environment()
-
-
-@pytest.fixture
 def mesh(tmp_path: Path) -> Callable[[int], Mesh]:
     """Makes a mesh with so many answers in it: it complains when it ends with one left."""
     return lambda answers: make_mesh(tmp_path, answers)
 
 
 @pytest.fixture(scope="session")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def http(
+    tmp_path_factory: pytest.TempPathFactory,
+    listening: Callable[[Sequence[str]], AbstractContextManager[str]],
+) -> Iterator[str]:
     """The address of a mesh that is served over HTTP."""
     served = make_mesh(tmp_path_factory.mktemp("http"), 200)
-    process = subprocess.Popen(
-        [*served.command, "--http", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    assert process.stderr is not None
-    said: queue.Queue[str] = queue.Queue()
-
-    def read(lines: IO[str]) -> None:
-        # To its end: a server whose standard error nobody reads stops.
-        for line in lines:
-            said.put(line)
-        said.put("")
-
-    reader = threading.Thread(target=read, args=(process.stderr,), daemon=True)
-    reader.start()
-    try:
-        told = ""
-        while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S+", told)):
-            line = said.get(timeout=START)
-            assert line, f"the server has ended: {told}"
-            told += line
-        yield found.group()
-    finally:
-        process.terminate()
-        try:
-            process.wait(START)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        reader.join(START)
-        process.stderr.close()
+    with listening([*served.command, "--http", "127.0.0.1:0"]) as address:
+        yield address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreign:
     """A program that is not ours, seen from outside."""
 
-    def converse(self, command: list[str], **more: str) -> Mapping[str, Any]:
+    environment: Mapping[str, str]
+
+    def converse(self, command: list[str]) -> Mapping[str, Any]:
         """Run it to its end; the JSON object that it printed."""
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=120, env=environment(**more), check=False
+            command, capture_output=True, text=True, timeout=120, env=self.environment, check=False
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
         seen = json.loads(done.stdout.splitlines()[-1])
@@ -151,9 +112,9 @@ class Foreign:
 
 
 @pytest.fixture
-def foreign() -> Foreign:
+def foreign(python_environment: dict[str, str]) -> Foreign:
     """Runs a foreign program, and judges what it saw."""
-    return Foreign()
+    return Foreign(environment=python_environment)
 
 
 @pytest.fixture

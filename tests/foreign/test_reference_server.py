@@ -1,8 +1,9 @@
-"""A server that is not ours, through our toolbox: the reference server of the MCP project, over stdio."""
+"""Servers that are not ours, through our toolbox: the reference server of the MCP project, and one over HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import anyio
@@ -37,3 +38,21 @@ async def test_the_reference_server_of_mcp_is_started_and_called(
     node: str, entry: str, tmp_path: Path
 ) -> None:
     await _use(ServerSpec(command=(node, entry, "stdio")), tmp_path)
+
+
+async def test_a_server_in_typescript_is_called_over_http(
+    node: str,
+    npm: Callable[[str], Path],
+    program: Callable[[str], str],
+    listening: Callable[[Sequence[str]], AbstractContextManager[str]],
+    tmp_path: Path,
+) -> None:
+    npm("@modelcontextprotocol/sdk")
+    with listening([node, program("server.mjs")]) as address, anyio.fail_after(60):
+        async with open_servers({"other": ServerSpec(url=address)}, base=tmp_path) as servers:
+            session = servers["other"]
+            assert session.identity.name == "typescript"
+            assert {tool.name for tool in session.tools} == {"repeat", "fail"}
+            assert (await session.call("repeat", {"text": "hello"})).text == "hello"
+            failed = await session.call("fail", {})
+            assert failed.is_error and failed.text == "Error: it fails"

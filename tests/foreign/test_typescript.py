@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,6 @@ def test_a_host_in_typescript_asks_a_mesh(
 ) -> None:
     npm(f"@modelcontextprotocol/{package}")
     address = target(transport, len(_QUESTIONS))
-    seen = foreign.converse(
-        [node, program("typescript.mjs"), package, mode, address, *_QUESTIONS],
-        AGENTMESH_NPM=os.environ["AGENTMESH_NPM"],
-    )
+    seen = foreign.converse([node, program("typescript.mjs"), package, mode, address, *_QUESTIONS])
     foreign.judge(seen, protocol=protocol)
     assert len(seen["answers"]) == len(_QUESTIONS)

@@ -11,7 +11,7 @@ SPEC = HERE.parents[1] / "ledger" / "SPEC.md"
 
 
 def stated() -> list[str]:
-    return re.findall(r"^- \*\*(L-\d\d)\*\* ", SPEC.read_text(), flags=re.MULTILINE)
+    return re.findall(r"^- \*\*(L-\d{2,3})\*\* ", SPEC.read_text(), flags=re.MULTILINE)
 
 
 def proved() -> set[str]:
@@ -49,5 +49,5 @@ def test_every_must_stands_under_an_id() -> None:
 
 def test_the_code_speaks_only_of_ids_that_exist() -> None:
     for path in (SPEC.parent / "agentmesh_ledger").rglob("*.py"):
-        for identifier in re.findall(r"L-\d\d", path.read_text()):
+        for identifier in re.findall(r"L-\d{2,3}", path.read_text()):
             assert identifier in stated(), (path.name, identifier)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,9 +28,24 @@ pytestmark = pytest.mark.anyio
 TOOLS = {
     "calculator": ["evaluate"],
     "clock": ["now", "convert_time"],
+    "files": ["list_folder", "read_file", "file_info", "search_files"],
     "notes": ["search_notes", "read_note"],
+    "sql": ["list_tables", "describe_table", "query"],
     "units": ["convert"],
 }
+# With the option write; the hints are (read only, destructive, idempotent).
+CHANGING = {
+    "files": {
+        "write_file": (False, True, True),
+        "edit_file": (False, True, False),
+        "make_folder": (False, False, True),
+        "move": (False, True, False),
+        "delete": (False, True, True),
+    },
+    "sql": {"execute": (False, True, False)},
+}
+# The embedded model was trained on the tools of these.
+TRAINED = ("calculator", "clock", "notes", "units")
 INITIALIZE = json.dumps(
     {
         "jsonrpc": "2.0",
@@ -65,6 +82,34 @@ CALLS: list[tuple[str, str, dict[str, object], str, dict[str, object]]] = [
         {"title": "Shopping List", "text": "milk\nbread"},
     ),
     (
+        "files",
+        "read_file",
+        {"path": "shopping.md", "offset": 3, "limit": 1},
+        "milk\n\n[lines 3 to 3; the file goes on: read with offset 4]",
+        {
+            "path": "shopping.md",
+            "text": "milk\n",
+            "first_line": 3,
+            "last_line": 3,
+            "size": 28,
+            "cut": True,
+        },
+    ),
+    (
+        "files",
+        "search_files",
+        {"name": "*.md", "text": "BREAD"},
+        "shopping.md:4: bread",
+        {"matches": [{"path": "shopping.md", "line": 4, "text": "bread"}], "cut": "", "skipped": 0},
+    ),
+    (
+        "sql",
+        "query",
+        {"sql": "SELECT name FROM things WHERE id = ?", "parameters": [2]},
+        '1 row: name\n["bread"]',
+        {"columns": ["name"], "rows": [["bread"]], "cut": "", "notes": [], "changed": 0},
+    ),
+    (
         "units",
         "convert",
         {"value": 10, "from_unit": "miles", "to_unit": "km"},
@@ -79,6 +124,11 @@ REFUSALS: list[tuple[str, str, dict[str, object], str]] = [
     ("units", "convert", {"value": 1, "from_unit": "kg", "to_unit": "m"}, "mass"),
     ("units", "convert", {"value": "many", "from_unit": "kg", "to_unit": "g"}, "value"),
     ("calculator", "evaluate", {}, "expression"),
+    ("files", "read_file", {"path": "../secret"}, "leads out of the folder"),
+    ("files", "read_file", {"path": "shopping.md", "offset": 0}, "wrong arguments for read_file: offset"),
+    ("files", "write_file", {"path": "x", "text": ""}, "write_file"),
+    ("sql", "query", {"sql": "DELETE FROM things"}, "not allowed here"),
+    ("sql", "execute", {"sql": "DELETE FROM things"}, "execute"),
 ]
 
 Target = Callable[[str], object]
@@ -90,17 +140,37 @@ def notes(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def given(notes: Path) -> dict[str, dict[str, str]]:
+    """The options that the servers need."""
+    (notes / ".sql").mkdir()
+    database = notes / ".sql" / "things.db"
+    connection = sqlite3.connect(database)
+    connection.executescript(
+        "CREATE TABLE things (id, name); INSERT INTO things VALUES (1, 'milk'), (2, 'bread')"
+    )
+    connection.close()
+    folder = {"folder": str(notes)}
+    return {"files": folder, "notes": folder, "sql": {"database": str(database)}}
+
+
 @pytest.fixture(params=["memory", "stdio"])
-def client(request: pytest.FixtureRequest, notes: Path) -> Callable[..., Client]:
+def client(request: pytest.FixtureRequest, given: dict[str, dict[str, str]]) -> Callable[..., Client]:
     """Makes a client of a server: mounted in this process, or started as its own."""
 
-    def make(name: str, mode: str) -> Client:
+    def make(name: str, mode: str, **more: str) -> Client:
+        options = given.get(name, {}) | more
         if request.param == "memory":
-            options = {"folder": str(notes)} if name == "notes" else {}
             return Client(agentmesh_servers.build(name, **options), mode=mode)
-        folder = ["--folder", str(notes)] if name == "notes" else []
+        flags = [
+            part
+            for option, value in options.items()
+            for part in ([f"--{option}"] if value == "true" else [f"--{option}", value])
+        ]
         command = StdioServerParameters(
-            command=sys.executable, args=["-m", "agentmesh_servers", name, *folder]
+            command=sys.executable,
+            args=["-m", "agentmesh_servers", name, *flags],
+            env={"PYTHONPATH": os.pathsep.join(sys.path)},
         )
         return Client(command, mode=mode)
 
@@ -133,7 +203,10 @@ async def test_a_server_serves_its_tools_in_both_eras(
                 assert (hints.idempotent_hint, hints.open_world_hint) == (True, False)
                 fields = tool.output_schema["properties"].values()
                 assert all(field["title"] and field["description"] for field in fields)
-                assert tool.input_schema["required"] == list(tool.input_schema["properties"])
+                if name in TRAINED:
+                    assert tool.input_schema["required"] == list(tool.input_schema["properties"])
+                described = tool.input_schema["properties"].values()
+                assert all(field["description"] for field in described)
             for server, call, arguments, text, structured in CALLS:
                 if server == name:
                     result = await session.call_tool(call, arguments)
@@ -144,9 +217,34 @@ async def test_a_server_serves_its_tools_in_both_eras(
                     assert result.is_error and words in _text(result)
 
 
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+@pytest.mark.parametrize("name", sorted(CHANGING))
+async def test_what_changes_something_is_there_only_when_told_and_says_so(
+    client: Callable[..., Client], name: str, mode: str
+) -> None:
+    with anyio.fail_after(30):
+        async with client(name, mode, write="true") as session:
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            assert list(tools) == [*TOOLS[name], *CHANGING[name]]
+            for call, expected in CHANGING[name].items():
+                hints = tools[call].annotations
+                assert hints is not None and hints.open_world_hint is False
+                assert (hints.read_only_hint, hints.destructive_hint, hints.idempotent_hint) == expected
+            if name == "sql":
+                arguments: dict[str, object] = {"sql": "UPDATE things SET name = ?", "parameters": ["x"]}
+                result = await session.call_tool("execute", arguments)
+                assert _text(result) == "Done; 2 rows changed."
+            else:
+                result = await session.call_tool("write_file", {"path": "new.txt", "text": "x"})
+                assert _text(result) == "new.txt: written (1 bytes)"
+                result = await session.call_tool("delete", {"path": "new.txt"})
+                assert result.structured_content == {"done": "deleted", "path": "new.txt", "size": 1}
+            assert not result.is_error
+
+
 async def test_the_schemas_are_those_that_the_embedded_model_was_trained_on(notes: Path) -> None:
     seen: dict[str, tuple[str | None, dict[str, tuple[str, str]]]] = {}
-    for name in TOOLS:
+    for name in TRAINED:
         options = {"folder": str(notes)} if name == "notes" else {}
         async with Client(agentmesh_servers.build(name, **options)) as session:
             for tool in (await session.list_tools()).tools:
@@ -244,6 +342,14 @@ def test_the_command_lists_the_servers_and_ends_with_its_input() -> None:
         ((), "name a server"),
         (("clock", "--folder", "x"), "no option"),
         (("notes", "--folder", "/nowhere/at/all"), "is not there"),
+        (("notes", "--folder", "/", "--write"), "no option 'write'"),
+        (("files", "--folder", "/nowhere/at/all"), "is not there"),
+        (("files",), "--folder DIR or --roots"),
+        (("files", "--roots", "x"), "docs=PATH"),
+        (("sql",), "--database FILE or --url-env NAME"),
+        (("sql", "--database", "/nowhere.db"), "is not there"),
+        (("sql", "--url-env", "NO_SUCH_VARIABLE"), "is not set"),
+        (("sql", "--database", "/nowhere.db", "--rows", "many"), "is not there"),
     ],
 )
 def test_a_wrong_command_line_is_usage(arguments: tuple[str, ...], words: str) -> None:

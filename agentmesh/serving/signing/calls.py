@@ -13,7 +13,7 @@ from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCReque
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, exchange_draft, submit, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -28,9 +28,10 @@ from agentmesh.serving.signing.statements import (
     seal,
     without_meta,
 )
-from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError
-from agentmesh_ledger.log import Ledger
+from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError, shown
+from agentmesh_ledger.identity import public_key
 from agentmesh_ledger.statement import SealedStatement, StatementType, content_digest
+from agentmesh_ledger.text import is_dialogue
 
 MAX_UNDER_WAY: Final = 4_096
 _DID: Final = "did:key:"
@@ -38,10 +39,11 @@ _DID: Final = "did:key:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What is let in, once `drafts` are in the ledger."""
+    """What is let in; where there is an `answer` to record, once it and the request are in the ledger."""
 
     item: SessionMessage | Exception
-    drafts: tuple[Draft, ...] = ()
+    entry: Entry | None = None
+    answer: Draft | None = None
 
     def refused(self, error: SigningError) -> SessionMessage:
         """The error in the place of the answer."""
@@ -53,10 +55,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """A request under way, and who signed it here."""
+    """A request under way, who signed it here, and where that is recorded."""
 
     asked: Asked
     key: AgentKey
+    dialogue: str
+    entry: Entry | None
 
 
 class Calls:
@@ -67,21 +71,18 @@ class Calls:
     """
 
     def __init__(self, signing: Signing, *, peer: str, audience: str | None) -> None:
+        """Raises: LedgerError(identity) where the audience looks like a key and is none."""
         self._signing = signing
         self._policy = signing.policy
         self._peer = peer
         self._audience = audience
         self._server: AgentId | None = None
         if audience is not None and audience.startswith(_DID):
+            public_key(audience)
             self._server = AgentId(audience)
+        self._refused: SigningError | None = None
         self._under_way: dict[RequestId, _Call] = {}
         self._keys: dict[str, AgentKey] = {}
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where drafts go; there are none without one."""
-        assert self._signing.ledger is not None
-        return self._signing.ledger
 
     def sign(self, request: JSONRPCRequest) -> JSONRPCRequest:
         """The request with a statement in the place of what it claims, from now on under way.
@@ -94,6 +95,9 @@ class Calls:
         claim = meta.pop(KEY, None)
         if self._policy.mode == "off":
             return _with_meta(request, params, meta) if claim is not None else request
+        if self._refused is not None and request.method in HANDSHAKE:
+            # The SDK takes a refusal for a server of the older era, asks again, and would tell what comes of that.
+            raise self._refused
         if len(self._under_way) >= MAX_UNDER_WAY:
             raise SigningError("too_many", f"{MAX_UNDER_WAY} requests are under way on one connection")
         agent, dialogue = self._claimed(claim)
@@ -127,12 +131,14 @@ class Calls:
             dialogue=dialogue,
             sealed=sealed,
         )
-        self._under_way[coerce_request_id(request.id)] = _Call(asked=asked, key=key)
+        self._under_way[coerce_request_id(request.id)] = self._call(asked, key)
         return _with_meta(request, params, meta)
 
     def unsent(self, request: RequestId) -> None:
         """Forgets a request that did not leave."""
-        self._under_way.pop(coerce_request_id(request), None)
+        call = self._under_way.pop(coerce_request_id(request), None)
+        if call is not None and call.entry is not None:
+            call.entry.drop()
 
     def note(self, notification: JSONRPCNotification) -> None:
         """Sees what we notify: a request that we cancel, or that timed out, gets no answer any more."""
@@ -140,14 +146,15 @@ class Calls:
             return
         request = cancelled_request_id_from_params(notification.params)
         call = None if request is None else self._under_way.pop(coerce_request_id(request), None)
-        if call is not None:
-            self._record_unanswered([call])
+        if call is not None and call.entry is not None:
+            call.entry.write()
 
     def close(self) -> None:
         """The connection is gone: what was asked and not answered is recorded as such."""
-        left = list(self._under_way.values())
+        for call in self._under_way.values():
+            if call.entry is not None:
+                call.entry.write()
         self._under_way.clear()
-        self._record_unanswered(left)
 
     def settle(self, item: SessionMessage, answer: JSONRPCResponse | JSONRPCError) -> Settled | None:
         """What becomes of an answer: let in, or an error in its place; None where nobody waits for it."""
@@ -162,16 +169,17 @@ class Calls:
         except _Refused as refusal:
             error, sealed, refused = refusal.error, refusal.sealed, refusal.error.why
             settled = Settled(item=settled.refused(error))
+            if call.asked.method in HANDSHAKE:
+                self._refused = error
         else:
-            if sealed is None and isinstance(answer, JSONRPCError) and self._is_hidden(call.asked.method):
-                settled = Settled(item=SessionMessage(_unsigned_error(answer)))
-        if self._signing.ledger is None or call.asked.method not in RECORDED:
+            if isinstance(answer, JSONRPCError):
+                if call.asked.method in HANDSHAKE:
+                    self._refused = _told(answer.error)
+                elif sealed is None and self._policy.mode == "require":
+                    settled = Settled(item=SessionMessage(_unsigned_error(answer)))
+        if call.entry is None:
             return settled
-        return replace(settled, drafts=self._drafts(call, answer, sealed, refused))
-
-    def _is_hidden(self, method: str) -> bool:
-        """Whether nothing of an unsigned error may reach the caller but that there was one."""
-        return self._policy.mode == "require" and method not in HANDSHAKE
+        return replace(settled, entry=call.entry, answer=self._received(call, answer, sealed, refused))
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.
@@ -227,49 +235,47 @@ class Calls:
             reason: SigningReason = "unknown_key" if self._server == self._audience else "changed_key"
             raise SigningError(reason, f"the server signs with {author}, and should with {self._server}")
 
-    def _drafts(
+    def _received(
         self,
         call: _Call,
         answer: JSONRPCResponse | JSONRPCError,
         sealed: SealedStatement | None,
         refused: SigningReason | None,
-    ) -> tuple[Draft, ...]:
+    ) -> Draft:
         covered = (
             without_meta(answer.result)
             if isinstance(answer, JSONRPCResponse)
             else covered_error(answer.error)
         )
-        received = exchange_draft(
+        return exchange_draft(
             "received",
             call.asked,
             by=call.key,
-            dialogue=self._dialogue_of(call),
+            dialogue=call.dialogue,
             peer=self._server if sealed is None or refused is not None else sealed.statement.author,
             type="result" if isinstance(answer, JSONRPCResponse) else "error",
             sealed=sealed,
             content=plain_content(covered),
             refused=refused,
         )
-        return self._sent(call), received
 
-    def _sent(self, call: _Call) -> Draft:
-        return exchange_draft(
-            "sent",
-            call.asked,
-            by=call.key,
-            dialogue=self._dialogue_of(call),
-            peer=self._server,
-            sealed=call.asked.sealed,
-            content=call.asked.content,
-        )
-
-    def _dialogue_of(self, call: _Call) -> str:
-        return call.asked.dialogue or wire_dialogue(self._server, "")
-
-    def _record_unanswered(self, calls: list[_Call]) -> None:
-        drafts = [self._sent(call) for call in calls if call.asked.method in RECORDED]
-        if self._signing.ledger is not None and drafts:
-            submit(self._signing.ledger, drafts)
+    def _call(self, asked: Asked, key: AgentKey) -> _Call:
+        peer, entry = self._server, None
+        if peer is None and asked.sealed is not None and asked.sealed.statement.audience.startswith(_DID):
+            peer = AgentId(asked.sealed.statement.audience)
+        dialogue = asked.dialogue or wire_dialogue(peer, "")
+        if self._signing.ledger is not None and asked.method in RECORDED:
+            sent = exchange_draft(
+                "sent",
+                asked,
+                by=key,
+                dialogue=dialogue,
+                peer=peer,
+                sealed=asked.sealed,
+                content=asked.content,
+            )
+            entry = Entry(self._signing.ledger, sent)
+        return _Call(asked=asked, key=key, dialogue=dialogue, entry=entry)
 
     def _audience_for(self, method: str) -> str | None:
         """To whom a request is signed; None where it goes unsigned.
@@ -302,6 +308,8 @@ class Calls:
             agent, dialogue = claim["agent"], claim["dialogue"]
         if not isinstance(dialogue, str) or not (agent is None or isinstance(agent, str)):
             raise SigningError("malformed", f"what stands under {KEY} was not made by `claims`")
+        if dialogue and not is_dialogue(dialogue):
+            raise SigningError("malformed", f"{shown(dialogue)!r} is not a dialogue id")
         return agent, dialogue
 
     def _key_of(self, agent: str) -> AgentKey:
@@ -349,20 +357,21 @@ def _unsigned_error(answer: JSONRPCError) -> JSONRPCError:
     A transport's own errors (closed, timed out) are of this kind: codes of the standard stay. So does our own reason
     for a refusal, of which there are few.
     """
-    data = answer.error.data
-    told = data.get(REASON) if isinstance(data, Mapping) else None
+    error = _told(answer.error)
+    if error is not None:
+        return JSONRPCError(jsonrpc="2.0", id=answer.id, error=error.to_data())
+    code = answer.error.code
+    error = SigningError("unsigned", f"the request failed with an unsigned error (code {code})")
+    data = error.to_data()
+    if -32768 <= code <= -32000:
+        data = ErrorData(code=code, message=data.message, data=data.data)
+    return JSONRPCError(jsonrpc="2.0", id=answer.id, error=data)
+
+
+def _told(error: ErrorData) -> SigningError | None:
+    """The reason for which a server says that it refuses, in our own words: anybody may have written its own."""
+    told = error.data.get(REASON) if isinstance(error.data, Mapping) else None
     for reason, code in CODES.items():
-        if told == reason and answer.error.code == code:
-            error = SigningError(reason, f"the server refused this request ({reason}), and did not sign that")
-            return JSONRPCError(jsonrpc="2.0", id=answer.id, error=error.to_data())
-    standard = -32768 <= answer.error.code <= -32000
-    error = SigningError("unsigned", f"the request failed with an unsigned error (code {answer.error.code})")
-    return JSONRPCError(
-        jsonrpc="2.0",
-        id=answer.id,
-        error=ErrorData(
-            code=answer.error.code if standard else error.code,
-            message=error.message,
-            data={REASON: error.why},
-        ),
-    )
+        if told == reason and error.code == code:
+            return SigningError(reason, f"the server refused this request: {reason}")
+    return None

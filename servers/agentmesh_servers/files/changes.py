@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from agentmesh_servers.face import ADDS, CHANGES, CHANGES_ONCE, advice, answer
 from agentmesh_servers.files import writing
-from agentmesh_servers.files.names import shown
+from agentmesh_servers.files.names import clean
 from agentmesh_servers.files.tree import Tree
 
 _PATH: Final = "Path of the file"
@@ -85,6 +85,6 @@ def add_changes(server: MCPServer, tree: Tree) -> None:
 
 
 def _told(change: writing.Change) -> CallToolResult:
-    told = ChangeTold(done=change.done, path=shown(change.path), size=change.size)
+    told = ChangeTold(done=change.done, path=clean(change.path), size=change.size)
     size = f" ({change.size:,} bytes)" if change.done in ("written", "replaced", "edited") else ""
     return answer(f"{told.path}: {told.done}{size}", told)

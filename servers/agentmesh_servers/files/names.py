@@ -6,6 +6,7 @@ to some operating system; what a caller names can therefore only be looked for w
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -17,6 +18,9 @@ from agentmesh_servers.errors import ServersError
 MAX_NAME_BYTES: Final = 255
 MAX_DEPTH: Final = 64
 _SHOWN: Final = 200
+# There a name may have several spellings, and some names mean a device or a part of a file.
+WINDOWS: Final = os.name == "nt"
+_SHORT: Final = re.compile(r"~\d")
 # Windows opens devices by these names, whatever the folder and whatever comes behind a dot.
 _DEVICES: Final = frozenset(
     {"con", "prn", "aux", "nul", "conin$", "conout$", "clock$"}
@@ -26,9 +30,14 @@ _UNPORTABLE: Final = frozenset('<>:"|?*\\')
 _DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
+def clean(name: str) -> str:
+    """A name or path in one line, each character that cannot be seen replaced."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+
+
 def shown(name: str) -> str:
-    """A name in one line without control characters, at most 200 letters."""
-    kept = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    """The same for a message: at most 200 letters."""
+    kept = clean(name[: 2 * _SHOWN])
     return kept if len(kept) <= _SHOWN else f"{kept[:_SHOWN]}…"
 
 
@@ -52,7 +61,14 @@ def parts(path: str, *, hidden: bool) -> tuple[str, ...]:
             raise ServersError("bad_input", "'..' leads out of the folder: write the path from the folder on")
         if "\0" in name or len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
             raise ServersError("bad_input", f"no file can be called {shown(name)!r}")
-        if name.startswith(".") and not hidden:
+        if WINDOWS:
+            require_portable(name)
+            if _SHORT.search(name):
+                raise ServersError(
+                    "bad_input", f"{shown(name)!r} may be a short form of another name: write that"
+                )
+        # Some file systems of macOS do not see what cannot be seen, and find `.git` by such a name.
+        if clean(name).lstrip("\ufffd").startswith(".") and not hidden:
             raise ServersError(
                 "refused", f"{shown(name)!r} is hidden (it begins with a dot), and those are not served"
             )

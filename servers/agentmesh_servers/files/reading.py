@@ -26,7 +26,7 @@ _BOM: Final = codecs.BOM_UTF8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The entries of a folder, at most 1,000; `count` is how many there are, `more` that even that is a lower bound."""
+    """The entries of a folder, at most 1,000 and 64 KiB of names; `count` is how many there are, `more` that even that is a lower bound."""
 
     path: str
     entries: tuple[Entry, ...]
@@ -83,7 +83,13 @@ def list_folder(tree: Tree, path: str) -> Listing:
         except OSError as error:
             raise told(error, plain) from error
     served = [entry for entry in found if tree.serves(entry)]
-    return Listing(path=plain, entries=tuple(served[:MAX_LISTED]), count=len(served), more=more)
+    listed, room = served[:MAX_LISTED], MAX_ANSWER_BYTES
+    for place, entry in enumerate(listed):
+        room -= len(entry.name.encode(errors="replace"))
+        if room < 0:
+            listed = listed[:place]
+            break
+    return Listing(path=plain, entries=tuple(listed), count=len(served), more=more)
 
 
 def read_file(tree: Tree, path: str, *, first: int, limit: int) -> Passage:

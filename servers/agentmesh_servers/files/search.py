@@ -14,7 +14,7 @@ from typing import Final
 from agentmesh_servers.errors import ServersError
 from agentmesh_servers.files import names
 from agentmesh_servers.files.folder import Entry, Folder
-from agentmesh_servers.files.reading import looks_like_text
+from agentmesh_servers.files.reading import MAX_ANSWER_BYTES, looks_like_text
 from agentmesh_servers.files.tree import Tree
 
 MAX_MATCHES: Final = 100
@@ -55,6 +55,7 @@ class Search:
     _matches: list[Match] = field(default_factory=list)
     _visited: int = 0
     _skipped: int = 0
+    _room: int = MAX_ANSWER_BYTES
     _cut: str = ""
     _end: float = 0.0
 
@@ -107,8 +108,8 @@ class Search:
                     self._walk(below, f"{path}/{entry.name}" if path else entry.name, fits, depth + 1)
 
     def _over(self) -> bool:
-        if len(self._matches) >= MAX_MATCHES:
-            self._cut = f"the first {MAX_MATCHES} are listed: narrow the search for the others"
+        if len(self._matches) >= MAX_MATCHES or self._room < 0:
+            self._cut = f"the first {len(self._matches)} are listed: narrow the search for the others"
         elif self._visited >= MAX_VISITED:
             self._cut = f"{MAX_VISITED:,} files were looked at: search in a folder below"
         elif time.monotonic() > self._end or self.stop.is_set():
@@ -119,7 +120,7 @@ class Search:
 
     def _look(self, folder: Folder, entry: Entry, path: str) -> None:
         if not self.text:
-            self._matches.append(Match(path=path, line=0, text=""))
+            self._match(path, 0, "")
             return
         if entry.size > MAX_SEARCHED_BYTES:
             self._skipped += 1
@@ -134,10 +135,14 @@ class Search:
         wanted, here = self.text.casefold(), 0
         for number, line in enumerate(content.split("\n"), start=1):
             if wanted in line.casefold():
-                self._matches.append(Match(path=path, line=number, text=_around(line, self.text)))
+                self._match(path, number, _around(line, self.text))
                 here += 1
-            if here == MAX_IN_A_FILE or len(self._matches) == MAX_MATCHES:
+            if here == MAX_IN_A_FILE or len(self._matches) == MAX_MATCHES or self._room < 0:
                 return
+
+    def _match(self, path: str, line: int, text: str) -> None:
+        self._matches.append(Match(path=path, line=line, text=text))
+        self._room -= len(path) + len(text)
 
 
 def _fitting(pattern: str) -> Callable[[str], bool]:

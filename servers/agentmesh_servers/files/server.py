@@ -14,7 +14,7 @@ from agentmesh_servers.face import READS_ONLY, advice, answer, make_server
 from agentmesh_servers.files import reading, search
 from agentmesh_servers.files.changes import add_changes
 from agentmesh_servers.files.folder import Kind
-from agentmesh_servers.files.names import shown
+from agentmesh_servers.files.names import clean
 from agentmesh_servers.files.tree import Tree
 from agentmesh_servers.options import flag, named_folders
 from agentmesh_servers.work import in_thread
@@ -118,6 +118,7 @@ def build(
     writable = flag("write", write)
     server = make_server("files", title="Files", instructions=_instructions(tree, writable))
     _add_reading(server, tree)
+    _add_info(server, tree)
     _add_search(server, tree)
     if writable:
         add_changes(server, tree)
@@ -165,12 +166,12 @@ def _add_reading(server: MCPServer, tree: Tree) -> None:
             listing = reading.list_folder(tree, path)
         entries = [
             EntryTold(
-                name=shown(each.name), kind=each.kind, size=each.size, modified=reading.instant(each.modified)
+                name=clean(each.name), kind=each.kind, size=each.size, modified=reading.instant(each.modified)
             )
             for each in listing.entries
         ]
         cut = listing.more or listing.count > len(entries)
-        told = FolderTold(path=shown(listing.path), entries=entries, count=listing.count, cut=cut)
+        told = FolderTold(path=clean(listing.path), entries=entries, count=listing.count, cut=cut)
         return answer(_folder_text(told, reading.more_than_scanned(listing)), told)
 
     @server.tool(
@@ -188,7 +189,7 @@ def _add_reading(server: MCPServer, tree: Tree) -> None:
         with advice():
             passage = reading.read_file(tree, path, first=offset, limit=limit)
         told = TextTold(
-            path=shown(passage.path),
+            path=clean(passage.path),
             text=passage.text,
             first_line=passage.first,
             last_line=passage.last,
@@ -197,6 +198,8 @@ def _add_reading(server: MCPServer, tree: Tree) -> None:
         )
         return answer(_passage_text(passage), told)
 
+
+def _add_info(server: MCPServer, tree: Tree) -> None:
     @server.tool(
         title="File info",
         description="Tell the size, kind and digest of a file or folder.",
@@ -208,7 +211,7 @@ def _add_reading(server: MCPServer, tree: Tree) -> None:
         with advice():
             info = reading.file_info(tree, path)
         told = InfoTold(
-            path=shown(info.path),
+            path=clean(info.path),
             kind=info.kind,
             size=info.size,
             modified=info.modified,
@@ -239,7 +242,7 @@ def _add_search(server: MCPServer, tree: Tree) -> None:
         wanted = search.Search(tree=tree, pattern=name, text=text)
         with advice():
             found = await in_thread(lambda: wanted.run(path), wanted.stop.set)
-        matches = [MatchTold(path=shown(each.path), line=each.line, text=each.text) for each in found.matches]
+        matches = [MatchTold(path=clean(each.path), line=each.line, text=each.text) for each in found.matches]
         told = FoundTold(matches=matches, cut=found.cut, skipped=found.skipped)
         return answer(_found_text(told), told)
 
@@ -258,7 +261,7 @@ def _folder_text(told: FolderTold, count: str) -> str:
 
 
 def _passage_text(passage: reading.Passage) -> str:
-    if not passage.size:
+    if not passage.size and not passage.text:
         return "(This file is empty.)"
     if passage.shortened:
         note = f"line {passage.last} is longer than can be given and was cut here"

@@ -58,9 +58,8 @@ def edit_file(tree: Tree, path: str, old: str, new: str) -> Change:
     if not old:
         raise ServersError("bad_input", "old is empty: give the text to replace")
     with opened_file(tree, path) as (file, spot):
-        size = size_of(file, spot, most=MAX_WRITE_BYTES)
-        require_text(file, spot, size)
         before = os.fstat(file.fileno())
+        require_text(file, spot, size_of(file, spot, most=MAX_WRITE_BYTES))
         content = file.read(MAX_WRITE_BYTES + 1)
     count = content.count(_encoded(old))
     if count == 0:

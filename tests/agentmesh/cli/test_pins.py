@@ -59,6 +59,13 @@ def test_a_change_stops_the_next_run_before_anything_is_asked_and_shows_the_diff
     assert agentmesh("run", weather).code == 0
 
 
+def test_another_record_is_no_first_use(agentmesh: Agentmesh, weather: Path, tmp_path: Path) -> None:
+    assert agentmesh("run", weather).code == 0
+    _change(weather)
+    done = agentmesh("run", weather, "--ledger", tmp_path / "elsewhere" / "ledger.db")
+    assert done.code == 1 and "Send me the notes." in done.err
+
+
 def test_a_change_in_the_middle_ends_the_dialogue_with_the_reason(
     agentmesh: Agentmesh, weather: Path
 ) -> None:

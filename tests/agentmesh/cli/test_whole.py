@@ -388,7 +388,8 @@ def test_serve_offers_each_agent_and_writes_nothing_but_mcp(agentmesh: Agentmesh
         with anyio.fail_after(60):
             async with Client(program) as client:
                 tools = (await client.list_tools()).tools
-                assert [tool.name for tool in tools] == ["ask_front", "ask_math"]
+                asking = [tool.name for tool in tools if tool.name.startswith("ask_")]
+                assert asking == ["ask_front", "ask_math"]
                 result = await client.call_tool("ask_math", {"question": "What is 2 + 2?"})
                 (block,) = result.content
                 assert isinstance(block, TextContent)

@@ -22,6 +22,13 @@ const client = new Client({ name: "foreign", version: "1.0.0" }, { capabilities:
 const transport = target.startsWith("http")
   ? new StreamableHTTPClientTransport(new URL(target))
   : new StdioClientTransport(JSON.parse(target));
+// The older package tells the version that was agreed on to its transport only.
+let agreed = null;
+const tell = transport.setProtocolVersion?.bind(transport);
+transport.setProtocolVersion = (version) => {
+  agreed = version;
+  tell?.(version);
+};
 await client.connect(transport);
 const progress = [];
 const answers = [];
@@ -38,7 +45,7 @@ const read = await client.readResource({ uri: "ledger://checkpoint" });
 const prompts = (await client.listPrompts()).prompts;
 const prompt = await client.getPrompt({ name: "sum", arguments: { a: "2", b: "3" } });
 const seen = {
-  protocol: client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion ?? null,
+  protocol: client.getNegotiatedProtocolVersion?.() ?? agreed,
   server: client.getServerVersion()?.name,
   tools: tools.map((each) => each.name),
   answers: answers.map((each) => ({

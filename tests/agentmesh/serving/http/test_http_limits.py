@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -11,6 +12,8 @@ import httpx2
 import pytest
 from anyio.abc import SocketStream
 from mcp import Client, MCPError
+
+from agentmesh.serving.limits import most_connections
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +152,16 @@ async def test_whoever_has_sent_no_request_for_longest_makes_room(
         await _good(served, http)
         with anyio.fail_after(10):
             assert await _gone(half[0]) == b""
+
+
+@pytest.mark.parametrize(
+    ("files", "most"), [(1_024, 512), (256, 64), (50, 16), (resource.RLIM_INFINITY, 512)]
+)
+def test_there_are_no_more_connections_than_files_may_be_open(
+    files: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (files, files))
+    assert most_connections(512) == most
 
 
 async def test_a_server_full_of_work_turns_connections_away(

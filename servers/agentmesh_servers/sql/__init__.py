@@ -1,0 +1,1 @@
+"""A database: its tables, and statements that end within limits. SQLite and PostgreSQL; read-only unless told."""
