@@ -173,18 +173,7 @@ class LiveMesh:
         pattern = PATTERNS[self.mesh.dialogue.pattern]
         return await self._dialogue(task, self._speakers(), lambda stage: pattern(stage, task), start)
 
-    async def ask(self, agent: str, question: str) -> str:
-        """Ask one agent one question, as a dialogue of its own. Returns its answer.
-
-        Raises:
-            RunError: no such agent, or the dialogue ended at a limit.
-        """
-        ended = await self.put(agent, question)
-        if ended.reason != "done":
-            raise RunError(ended.reason, ended.detail)
-        return ended.answer
-
-    async def put(self, agent: str, question: str, start: Start | None = None) -> Ended:
+    async def ask(self, agent: str, question: str, start: Start | None = None) -> Ended:
         """Put one question to one agent, as a dialogue of its own; a limit is an end like any other.
 
         Raises:

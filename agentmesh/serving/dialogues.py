@@ -184,7 +184,7 @@ class Dialogues:
                 if dialogue.agent is None:
                     await self.live.run(dialogue.task, start)
                 else:
-                    await self.live.put(dialogue.agent, dialogue.task, start)
+                    await self.live.ask(dialogue.agent, dialogue.task, start)
         except Exception as error:  # noqa: BLE001  # whoever asked is told; the other dialogues and the server go on
             dialogue.failure = _words(error)
         finally:

@@ -143,10 +143,17 @@ class Profile:
     def to_json(self) -> dict[str, JsonValue]:
         """The profile as plain JSON values; tokens, splits and tools as lists."""
         # Not asdict() of the whole: it would copy each of thousands of tokens by itself.
-        plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        for key in ("prompt_tokens", "output_tokens", "splits"):
-            plain[key] = list(plain[key])
-        return plain | {"sampling": asdict(self.sampling), "tools": [asdict(tool) for tool in self.tools]}
+        return _shallow(self) | {
+            "prompt_tokens": list(self.prompt_tokens),
+            "output_tokens": list(self.output_tokens),
+            "splits": list(self.splits),
+            "sampling": _shallow(self.sampling),
+            "tools": [asdict(tool) for tool in self.tools],
+        }
+
+
+def _shallow(value: Profile | Sampling) -> dict[str, JsonValue]:
+    return {each.name: getattr(value, each.name) for each in fields(value)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -251,7 +251,7 @@ async def test_a_live_mesh_holds_several_dialogues_side_by_side(tmp_path: Path) 
     async with open_mesh(load_mesh(path), listen=lambda event: None) as live:
 
         async def ask(agent: str) -> None:
-            answers[agent] = await live.ask(agent, "Who?")
+            answers[agent] = (await live.ask(agent, "Who?")).answer
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask, "ada")

@@ -106,7 +106,7 @@ async def test_a_long_lived_mesh_sees_an_untold_change_when_the_next_dialogue_be
     events: list[Event] = []
     with anyio.fail_after(60), pytest.raises(ToolsChanged):
         async with open_mesh(load_mesh(tmp_path), listen=events.append) as live:
-            assert await live.ask("eyes", "What is there?") == "A tree."
+            assert (await live.ask("eyes", "What is there?")).answer == "A tree."
             for _ in range(2):  # and so it stays, until the mesh is started anew
                 with pytest.raises(ToolsChanged, match="tool mail is new"):
                     await live.ask("eyes", "And now?")
