@@ -313,3 +313,45 @@ async def test_a_call_cut_before_it_is_a_task_leaves_its_dialogue(serve: Any) ->
         served.gate.open()
         await dialogue.wait()
         assert dialogue.ended is not None and dialogue.ended.reason == "done"
+
+
+APPROVED = """\
+[mesh]
+name = "desk"
+[agents.math]
+model = "scripted:steps.json"
+role = "You calculate."
+[serve]
+approve = ["ask_math"]
+"""
+
+
+async def test_a_person_is_asked_before_the_question_becomes_a_task(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tools, "TASK_GRACE", 0.5)
+    asked: list[str] = []
+
+    async def person(context: Any, params: Any) -> ElicitResult:
+        asked.append(params.message)
+        return ElicitResult(action="accept", content={"approve": True})
+
+    extension = Polling()
+    async with serve(APPROVED) as served:
+        async with Client(served.server, extensions=[extension], elicitation_callback=person) as client:
+            served.gate.hold()
+            answers: list[str] = []
+
+            async def ask() -> None:
+                result = await client.call_tool("ask_math", {"question": "Long?"})
+                assert isinstance(result.structured_content, dict)
+                answers.append(result.structured_content["answer"])
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask)
+                while not extension.tasks:
+                    await anyio.sleep(0.01)
+                served.gate.reply = lambda request: "Allowed."
+                served.gate.open()
+            assert answers == ["Allowed."] and len(asked) == 1 and len(extension.tasks) == 1
+            assert [each.message.kind for each in served.records("approvals")] == ["approve"]
