@@ -173,14 +173,14 @@ def _write(
     from agentmesh.hosts.connection import config_path, disconnect, look, shown, this_machine
     from agentmesh.hosts.connection import connect as put
     from agentmesh.hosts.table import entry_for
+    from agentmesh.view.text import one_line
 
     path = config_path(host, scope, this_machine(), config)
     if show and remove:
-        found = look(host, path, name)
-        _tell_entry(f"{path}: " + ("this would go" if found else f"has no entry {name!r}"), found)
+        _tell_entry(path, name, look(host, path).get(host.key(name)))
         return
     if server is not None and show:
-        print(f"{host.title} reads this in {path}", file=sys.stderr)
+        print(one_line(f"{host.title} reads this in {path}", 1000), file=sys.stderr)
         print(shown(host, name, entry_for(host, name, server)), end="")
         return
     if remove:
@@ -302,14 +302,17 @@ def _tell(result: Result, *, json: bool) -> None:
     }[result.done]
     print(one_line(f"{result.name} {said} {result.path}", 1000))
     if result.backup is not None:
-        print(f"what was there is kept as {result.backup}", file=sys.stderr)
+        print(one_line(f"what was there is kept as {result.backup}", 1000), file=sys.stderr)
     if result.done in ("added", "replaced", "removed"):
         print(f"next: {result.host.then}", file=sys.stderr)
 
 
-def _tell_entry(said: str, entry: object) -> None:
+def _tell_entry(path: Path, name: str, entry: object) -> None:
     import json as json_
 
-    print(said, file=sys.stderr)
+    from agentmesh.view.text import one_line
+
+    said = f"has no entry {name!r}" if entry is None else "this would go"
+    print(one_line(f"{path}: {said}", 1000), file=sys.stderr)
     if entry is not None:
         print(json_.dumps(entry, indent=2, ensure_ascii=False))

@@ -39,6 +39,7 @@ _EXTRAS: Final = {
     "jinja2": "llama",
     "numpy": "llama",
     "huggingface_hub": "hub",
+    "ruamel": "hosts",
 }
 _USAGE_REASONS: Final = frozenset(
     {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}
@@ -170,7 +171,7 @@ def missing_extra(error: BaseException) -> str | None:
     if reason == "no_store" and _is(error, "agentmesh_ledger", "LedgerError"):
         return "store,postgres" if "psycopg" in str(error) else "store"
     if reason == "missing_extra" and _is(error, "agentmesh_servers.errors", "ServersError"):
-        return "mcp"
+        return "postgres" if "PostgreSQL" in str(error) else "mcp"
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _EXTRAS.get(error.name.partition(".")[0])
     return None

@@ -79,13 +79,14 @@ def connect(
     written: list[Entry] = []
 
     def edit(text: str, earlier: Sequence[str]) -> str:
-        old = _entries(host, text).get(key)
+        servers = _entries(host, text)
+        old = servers.get(key)
         ours = is_ours(old) or is_ours(old, server)
-        if old is not None and not ours and not force:
+        if key in servers and not ours and not force:
             raise _anothers(host, path, name, "replaces")
         entry = _merged(path, name, fresh, old) if ours and not force else fresh
         after = formats.put(host.kind, text, host.section, key, entry)
-        done[:] = ["unchanged" if old == entry else "added" if old is None else "replaced"]
+        done[:] = ["added" if key not in servers else "unchanged" if old == entry else "replaced"]
         written[:] = [entry]
         return after
 
@@ -101,32 +102,31 @@ def disconnect(
     Raises: AgentMeshError (`exists`, where it is somebody else's and `force` is not given), ConfigFault, OSError.
     """
     key = host.key(name)
-    current = look(host, path, name)
-    if current is None:
-        return Result(host=host, path=path, name=key, done="absent")
+    if key not in look(host, path):
+        return Result(host=host, path=path, name=key, done="absent")  # not even a folder is made for it
     done: list[Done] = []
+    gone: list[object] = []
 
     def edit(text: str, earlier: Sequence[str]) -> str:
-        old = _entries(host, text).get(key)
-        if old is None:
+        servers = _entries(host, text)
+        if key not in servers:
             done[:] = ["absent"]
             return text
-        if not force and not is_ours(old, None) and not is_ours(old, server):
+        gone[:] = [servers[key]]
+        if not force and not is_ours(servers[key]) and not is_ours(servers[key], server):
             raise _anothers(host, path, name, "removes")
         done[:] = ["removed"]
         return formats.drop(host.kind, text, host.section, key, earlier)
 
     change = _changed(host, path, key, edit, 0o600)
-    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=current)
+    return Result(host=host, path=path, name=key, done=done[0], backup=change, entry=next(iter(gone), None))
 
 
-def look(host: Host, path: Path, name: str) -> object:
-    """The entry of that name in a host's file; None, where there is none. Raises: ConfigFault, OSError."""
+def look(host: Host, path: Path) -> dict[object, object]:
+    """The entries of a host's file; none, where there is no file. Raises: ConfigFault, OSError."""
     text = read_config(path)
-    if text is None:
-        return None
     try:
-        return _entries(host, text).get(host.key(name))
+        return {} if text is None else _entries(host, text)
     except ConfigFault as fault:
         raise fault.at(str(path)) from None
 
@@ -150,13 +150,10 @@ def _found(host: Host, path: Path, machine: Machine) -> Found:
     fault: str | None = None
     present = False
     try:
-        text = read_config(path)
-        present = text is not None
-        if text is not None:
-            ours = tuple(str(name) for name, entry in _entries(host, text).items() if is_ours(entry))
+        present = os.path.lexists(path)
+        ours = tuple(str(name) for name, entry in look(host, path).items() if is_ours(entry))
     except (AgentMeshError, OSError) as error:
-        present = True
-        fault = error.at(str(path)).message if isinstance(error, ConfigFault) else str(error)
+        fault = str(error)
     # A file in the home folder itself says nothing of its host; a folder of its own does.
     installed = present or (path.parent.is_dir() and str(path.parent) != machine.home)
     return Found(host=host, path=path, present=present, installed=installed, ours=ours, fault=fault)

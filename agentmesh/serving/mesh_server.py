@@ -9,7 +9,15 @@ from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
-from mcp.types import CallToolResult, InputRequiredResult, SubscribeRequestParams, UnsubscribeRequestParams
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolResult,
+    GetPromptResult,
+    InputRequiredResult,
+    SubscribeRequestParams,
+    UnsubscribeRequestParams,
+)
 from mcp.types import Resource as ListedResource
 from pydantic import ValidationError
 
@@ -91,3 +99,16 @@ class _MeshServer(MCPServer):
             if isinstance(error.__cause__, ValidationError):
                 raise ToolError(wrong_arguments(name, error.__cause__)) from error
             raise
+
+    async def get_prompt(
+        self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None
+    ) -> GetPromptResult | InputRequiredResult:
+        """Get a prompt.
+
+        Raises: MCPError for one that is not there, or arguments it cannot do with. The SDK (2.3) says that the server
+            failed, and writes a traceback into the log for each.
+        """
+        try:
+            return await super().get_prompt(name, arguments, context)
+        except ValueError as error:
+            raise MCPError(INVALID_PARAMS, str(error)) from error

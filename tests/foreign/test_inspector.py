@@ -68,17 +68,24 @@ def test_the_inspector_finds_every_schema_portable(
         assert tool["title"] and tool["description"] and tool["outputSchema"]
 
 
+@pytest.mark.parametrize("transport", ["stdio", "http"])
 @pytest.mark.parametrize("era", _ERAS)
-def test_the_inspector_reads_resources_and_prompts(
-    era: str, inspect: Callable[..., Any], target: Callable[[str, int], str]
+def test_the_inspector_reads_a_resource_and_a_prompt(
+    era: str, transport: str, inspect: Callable[..., Any], target: Callable[[str, int], str]
 ) -> None:
-    at = target("http", 0)
-    assert "ledger://checkpoint" in {
-        each["uri"] for each in inspect(at, era, "--method", "resources/list")["resources"]
-    }
+    at = target(transport, 0)
     (note,) = inspect(at, era, "--method", "resources/read", "--uri", "ledger://checkpoint")["contents"]
     assert note["text"].startswith("agentmesh.local/desk\n")
-    assert "sum" in {each["name"] for each in inspect(at, era, "--method", "prompts/list")["prompts"]}
     words = ("--method", "prompts/get", "--prompt-name", "sum", "--prompt-args", "a=2", "b=3")
     (message,) = inspect(at, era, *words)["messages"]
     assert message["content"]["text"] == "What is 2 + 3?"
+
+
+@pytest.mark.parametrize("era", _ERAS)
+def test_the_inspector_lists_resources_and_prompts(
+    era: str, inspect: Callable[..., Any], target: Callable[[str, int], str]
+) -> None:
+    at = target("http", 0)
+    resources = inspect(at, era, "--method", "resources/list")["resources"]
+    assert "ledger://checkpoint" in {each["uri"] for each in resources}
+    assert "sum" in {each["name"] for each in inspect(at, era, "--method", "prompts/list")["prompts"]}

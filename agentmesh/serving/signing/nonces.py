@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from agentmesh.serving.signing.failures import SigningError
 from agentmesh_ledger import LedgerError
 from agentmesh_ledger.durable import lock, open_plain, replace_file, unlock
 
-MAX_NONCES: Final = 400_000
-MAX_PER_KEY: Final = 200_000
+MAX_NONCES: Final = 200_000
+MAX_PER_KEY: Final = 100_000
 _HEAD: Final = b"agentmesh-nonces/v1\n"
 # A file with more lines than this beyond what still counts is written anew.
 _SPARE: Final = 50_000
@@ -26,7 +27,7 @@ class NonceStore:
 
     With a `path` that survives a restart, and several processes that answer to one key share it: a statement taken from
     one of them is no good at another. It is not synced: only a power failure may lose the last ones.
-    Atomic between tasks, threads of one event loop apart, and between processes.
+    To look and to remember is one step, for all tasks, threads and processes.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class NonceStore:
         self._steps: dict[int, list[tuple[str, str]]] = {}
         self._seen: dict[str, set[str]] = {}
         self._size = 0
+        self._turn = threading.Lock()
         self._path = path
         self._handle: int | None = None
-        self._offset = self._lines = 0
+        self._inode = self._offset = self._lines = 0
         if path is not None:
             with self._file(path):
                 self._compact(path)
@@ -68,10 +70,11 @@ class NonceStore:
         SigningError(unrecorded) where the file does not take it.
         """
         if self._path is None:
-            self._require_new(key, nonce)
-            self._enter(key, nonce, until)
+            with self._turn:
+                self._require_new(key, nonce)
+                self._enter(key, nonce, until)
             return
-        with self._file(self._path) as handle:
+        with self._turn, self._file(self._path) as handle:
             self._require_new(key, nonce)
             line = b"%d %b %b\n" % (int(until) + 1, key.encode(), nonce.encode())
             if os.write(handle, line) != len(line):
@@ -132,10 +135,11 @@ class NonceStore:
             if self._handle is None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._handle = open_plain(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+                self._inode = os.fstat(self._handle).st_ino
                 self._offset = self._lines = 0
             lock(self._handle, path)
             try:
-                if os.stat(path).st_ino == os.fstat(self._handle).st_ino:
+                if os.stat(path).st_ino == self._inode:
                     return self._handle
             except FileNotFoundError:
                 pass  # it was taken away: a new one is made, and what is in memory stays known

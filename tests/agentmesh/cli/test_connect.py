@@ -125,16 +125,22 @@ async def test_a_client_starts_a_tool_server_from_what_was_written(
         ).code
         == 0
     )
+    writing = ["--option", "folder=my notes", "--option", "write=true"]
+    assert agentmesh("connect", "cursor", "--server", "files", *writing).code == 0
     servers = json.loads(path.read_text())["mcpServers"]
-    assert list(servers) == ["other", "calculator", "n. o"]
+    assert list(servers) == ["other", "calculator", "n. o", "files"]
     with anyio.fail_after(120):
         async with Client(started(servers["calculator"], project)) as client:
             found = await client.call_tool("evaluate", {"expression": "17 * 23"})
             assert "391" in str(found.content)
         async with Client(started(servers["n. o"], project)) as client:
             assert "in the tin" in str((await client.call_tool("read_note", {"title": "Tea"})).content)
+        async with Client(started(servers["files"], project)) as client:
+            assert "write_file" in {tool.name for tool in (await client.list_tools()).tools}
+            assert "in the tin" in str((await client.call_tool("read_file", {"path": "tea.md"})).content)
     assert agentmesh("connect", "cursor", "--server", "calculator", "--remove").code == 0
-    assert agentmesh("connect", "cursor", "--name", "n. o", "--remove").code == 0
+    for name in ("n. o", "files"):
+        assert agentmesh("connect", "cursor", "--name", name, "--remove").code == 0
     assert path.read_text() == before
 
 
@@ -246,6 +252,10 @@ def test_an_older_entry_of_ours_is_replaced_and_one_of_anothers_is_not(
         refused = agentmesh("connect", "cursor", mesh, *words)
         assert refused.code == 2 and "'other' is there already, and it is not AgentMesh's" in refused.err
         assert path.read_text() == before
+    path.write_text(before.replace('{"command": "npx", "args": ["-y", "x"]}', "null"))
+    assert agentmesh("connect", "cursor", mesh, "--name", "other").code == 2
+    assert agentmesh("connect", "cursor", "--name", "other", "--remove").code == 2
+    path.write_text(before)
     assert agentmesh("connect", "cursor", mesh, "--name", "other", "--force").code == 0
     assert "npx" not in path.read_text()
 

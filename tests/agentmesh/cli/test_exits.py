@@ -34,6 +34,7 @@ CASES: list[tuple[BaseException, int, str]] = [
     (LedgerError("no_store", "wants psycopg"), 2, "pip install 'agentmesh-runtime[store,postgres]'"),
     (LedgerError("origin", "several logs"), 2, "several logs"),
     (ServersError("missing_extra", "x"), 2, "pip install 'agentmesh-runtime[mcp]'"),
+    (ServersError("missing_extra", "PostgreSQL needs it"), 2, "pip install 'agentmesh-runtime[postgres]'"),
     (ModuleNotFoundError("No module named 'llama_cpp'", name="llama_cpp"), 2, "agentmesh-runtime[llama]"),
     (ModuleNotFoundError("No module named 'mcp.x'", name="mcp.x"), 2, "agentmesh-runtime[mcp]"),
     (PermissionError(13, "Permission denied", "/x/y"), 3, "/x/y: Permission denied"),

@@ -38,7 +38,7 @@ def run(home: Machine) -> Host:
     def run(program: str, *words: str) -> str:
         path = Path(os.environ.get("AGENTMESH_NPM", "-"), "node_modules", ".bin", program)
         if not path.exists() or not shutil.which("node"):
-            pytest.skip(f"AGENTMESH_NPM names no folder with {program}, or node is missing")
+            pytest.skip(f"no assistants: AGENTMESH_NPM names no folder with {program}, or node is missing")
         env = {
             "HOME": home.home,
             "PATH": os.environ["PATH"],

@@ -45,6 +45,7 @@ def test_what_is_no_address_is_told(text: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
 def test_port_0_becomes_a_free_one_and_names_become_addresses(host: str) -> None:
     with bind(Address(host=host, port=0)).socket as made:
+        assert made.proto == socket.IPPROTO_TCP  # without it no answer is sent at once
         where = made.getsockname()
         assert where[0] == ("::1" if host == "::1" else "127.0.0.1") and where[1] > 0
 
