@@ -21,16 +21,16 @@ from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import AgentMeshError, RunError, ToolboxError
 from agentmesh.events import Ended, EndReason, Event, Listener, MessageAdded, Notice, Opened
-from agentmesh.floor import PEERS, Floor
+from agentmesh.floor import Floor
+from agentmesh.inside import on_stage, open_peers
 from agentmesh.keys import open_keys
 from agentmesh.limits import Budget, LimitReached
 from agentmesh.locations import LogPlace, log_place
 from agentmesh.mesh import Mesh
-from agentmesh.mesh.peers import local_peers, remote_peers
+from agentmesh.mesh.peers import remote_peers
 from agentmesh.outside import Outside, pin_file
 from agentmesh.prompt import Said
 from agentmesh.recorder import APPROVALS, HOST, Recorder
-from agentmesh.serving import AgentCard, agent_server
 from agentmesh.toolbox import Servers, ToolsChanged, open_servers, recheck
 from agentmesh_ledger import JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
@@ -89,10 +89,18 @@ async def open_mesh(
             # A tool that nobody serves is found before anything is recorded.
             with _told_at_its_line(mesh, name):
                 outside.toolbox(name, servers)
+        inside = await stack.enter_async_context(open_peers(mesh))
         if log is None:
             log = await open_log()
         yield LiveMesh(
-            mesh=mesh, engines=engines, servers=servers, log=log, keys=store, where=str(where), listen=listen
+            mesh=mesh,
+            engines=engines,
+            servers=servers,
+            inside=inside,
+            log=log,
+            keys=store,
+            where=str(where),
+            listen=listen,
         )
 
 
@@ -118,7 +126,10 @@ class Start:
 
 
 class LiveMesh:
-    """A mesh that is up. Dialogues in it may follow one another or run side by side."""
+    """A mesh that is up. Dialogues in it may follow one another or run side by side.
+
+    `inside` is where its agents reach their peers in it, as `open_peers` opens it.
+    """
 
     def __init__(
         self,
@@ -126,6 +137,7 @@ class LiveMesh:
         mesh: Mesh,
         engines: Mapping[str, Engine],
         servers: Servers,
+        inside: Mapping[str, Servers],
         log: Ledger,
         keys: KeyStore,
         where: str,
@@ -134,6 +146,7 @@ class LiveMesh:
         self.mesh = mesh
         self._engines = engines
         self._servers = servers
+        self._inside = inside
         self._outside = Outside(mesh)
         self._log = log
         self._keys = keys
@@ -217,8 +230,9 @@ class LiveMesh:
                 listen(MessageAdded(index=asked.index, kind="task", agent=HOST, to=to, text=task))
                 stage = Stage(mesh=self.mesh, cast={}, floor=floor, task=task, task_said=said)
                 await recheck(self._servers)
-                async with self._cast(stage):
-                    run.said = stage.said
+                self._cast(stage)
+                run.said = stage.said
+                with on_stage(stage):
                     run.answer = await play(stage)
             if clock.cancelled_caught:
                 limit = self.mesh.dialogue.limits.seconds
@@ -227,34 +241,24 @@ class LiveMesh:
             return await run.end_after(error)
         return await run.end("done", "")
 
-    @asynccontextmanager
-    async def _cast(self, stage: Stage) -> AsyncIterator[None]:
-        """Give every agent its toolbox for this dialogue, its peers mounted in it as an MCP server in memory."""
-        async with AsyncExitStack() as stack:
-            members: dict[str, Member] = {}
-            for name, spec in self.mesh.agents.items():
-                inside: Servers = {}
-                if peers := local_peers(self.mesh, name):
-                    cards = {peer: AgentCard(name=peer, about=self.mesh.agents[peer].about) for peer in peers}
-                    server = agent_server(
-                        cards,
-                        partial(stage.answer_peer, name),
-                        name=PEERS,
-                        instructions="Ask one of your peers.",
-                    )
-                    inside = await stack.enter_async_context(
-                        open_servers({PEERS: server}, base=self.mesh.folder)
-                    )
-                members[name] = Member(
-                    spec=spec,
-                    layout=self.mesh.layout(name),
-                    engine=self._engines[name],
-                    toolbox=partial(
-                        self._outside.toolbox, name, self._servers, inside, stage.floor.recorder.dialogue
-                    ),
-                )
-            stage.cast = cast_of(members)
-            yield
+    def _cast(self, stage: Stage) -> None:
+        """Give every agent its toolbox for this dialogue, its peers' server in it."""
+        members = {
+            name: Member(
+                spec=spec,
+                layout=self.mesh.layout(name),
+                engine=self._engines[name],
+                toolbox=partial(
+                    self._outside.toolbox,
+                    name,
+                    self._servers,
+                    self._inside.get(name, {}),
+                    stage.floor.recorder.dialogue,
+                ),
+            )
+            for name, spec in self.mesh.agents.items()
+        }
+        stage.cast = cast_of(members)
 
 
 class _Run:

@@ -23,7 +23,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parent.parent
 # The vectors are other people's data and lie outside the repository; a clone elsewhere has none. CI may run as root,
 # whom no file mode stops. torch is in no extra: only who trains nano needs its half a gigabyte.
-_MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano")
+_MAY_SKIP_IN_CI = ("vectors", "root may", "trains nano", "no assistants")
 WAIT_SECONDS = 60
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("agentmesh", deadline=None)

@@ -39,6 +39,7 @@ _EXTRAS: Final = {
     "jinja2": "llama",
     "numpy": "llama",
     "huggingface_hub": "hub",
+    "ruamel": "hosts",
 }
 _USAGE_REASONS: Final = frozenset(
     {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from agentmesh.events import Ended, Event
+from agentmesh.inside import open_peers
 from agentmesh.keys import open_keys
 from agentmesh.mesh import load_mesh
 from agentmesh.runtime import LiveMesh
@@ -170,12 +171,13 @@ def play(tmp_path: Path) -> Callable[..., Awaitable[Played]]:
         events: list[Event] = []
         keys = open_keys(mesh.log_place.keys)
         with anyio.fail_after(60):
-            async with open_servers(mesh.servers, base=mesh.folder) as servers:
+            async with open_servers(mesh.servers, base=mesh.folder) as servers, open_peers(mesh) as inside:
                 with Ledger.open(mesh.log_place.ledger, origin=mesh.origin, keys=keys, create=True) as log:
                     live = LiveMesh(
                         mesh=mesh,
                         engines={name: models[spec.model] for name, spec in mesh.agents.items()},
                         servers=servers,
+                        inside=inside,
                         log=log,
                         keys=keys,
                         where="here",

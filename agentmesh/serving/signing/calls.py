@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,7 +13,7 @@ from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCReque
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, exchange_draft, submit, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -30,7 +29,7 @@ from agentmesh.serving.signing.statements import (
     without_meta,
 )
 from agentmesh_ledger import AgentId, AgentKey, Draft, JsonValue, LedgerError, shown
-from agentmesh_ledger.log import Ledger
+from agentmesh_ledger.identity import public_key
 from agentmesh_ledger.statement import SealedStatement, StatementType, content_digest
 from agentmesh_ledger.text import is_dialogue
 
@@ -40,10 +39,11 @@ _DID: Final = "did:key:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What is let in, once `drafts` are in the ledger."""
+    """What is let in; where there is an `answer` to record, once it and the request are in the ledger."""
 
     item: SessionMessage | Exception
-    drafts: tuple[Draft, ...] = ()
+    entry: Entry | None = None
+    answer: Draft | None = None
 
     def refused(self, error: SigningError) -> SessionMessage:
         """The error in the place of the answer."""
@@ -55,10 +55,12 @@ class Settled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """A request under way, and who signed it here."""
+    """A request under way, who signed it here, and where that is recorded."""
 
     asked: Asked
     key: AgentKey
+    dialogue: str
+    entry: Entry | None
 
 
 class Calls:
@@ -69,22 +71,18 @@ class Calls:
     """
 
     def __init__(self, signing: Signing, *, peer: str, audience: str | None) -> None:
+        """Raises: LedgerError(identity) where the audience looks like a key and is none."""
         self._signing = signing
         self._policy = signing.policy
         self._peer = peer
         self._audience = audience
         self._server: AgentId | None = None
         if audience is not None and audience.startswith(_DID):
+            public_key(audience)
             self._server = AgentId(audience)
         self._refused: SigningError | None = None
         self._under_way: dict[RequestId, _Call] = {}
         self._keys: dict[str, AgentKey] = {}
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where drafts go; there are none without one."""
-        assert self._signing.ledger is not None
-        return self._signing.ledger
 
     def sign(self, request: JSONRPCRequest) -> JSONRPCRequest:
         """The request with a statement in the place of what it claims, from now on under way.
@@ -133,12 +131,14 @@ class Calls:
             dialogue=dialogue,
             sealed=sealed,
         )
-        self._under_way[coerce_request_id(request.id)] = _Call(asked=asked, key=key)
+        self._under_way[coerce_request_id(request.id)] = self._call(asked, key)
         return _with_meta(request, params, meta)
 
     def unsent(self, request: RequestId) -> None:
         """Forgets a request that did not leave."""
-        self._under_way.pop(coerce_request_id(request), None)
+        call = self._under_way.pop(coerce_request_id(request), None)
+        if call is not None and call.entry is not None:
+            call.entry.drop()
 
     def note(self, notification: JSONRPCNotification) -> None:
         """Sees what we notify: a request that we cancel, or that timed out, gets no answer any more."""
@@ -146,14 +146,15 @@ class Calls:
             return
         request = cancelled_request_id_from_params(notification.params)
         call = None if request is None else self._under_way.pop(coerce_request_id(request), None)
-        if call is not None:
-            self._record_unanswered([call])
+        if call is not None and call.entry is not None:
+            call.entry.write()
 
     def close(self) -> None:
         """The connection is gone: what was asked and not answered is recorded as such."""
-        left = list(self._under_way.values())
+        for call in self._under_way.values():
+            if call.entry is not None:
+                call.entry.write()
         self._under_way.clear()
-        self._record_unanswered(left)
 
     def settle(self, item: SessionMessage, answer: JSONRPCResponse | JSONRPCError) -> Settled | None:
         """What becomes of an answer: let in, or an error in its place; None where nobody waits for it."""
@@ -176,9 +177,9 @@ class Calls:
                     self._refused = _told(answer.error)
                 elif sealed is None and self._policy.mode == "require":
                     settled = Settled(item=SessionMessage(_unsigned_error(answer)))
-        if self._signing.ledger is None or call.asked.method not in RECORDED:
+        if call.entry is None:
             return settled
-        return replace(settled, drafts=self._drafts(call, answer, sealed, refused))
+        return replace(settled, entry=call.entry, answer=self._received(call, answer, sealed, refused))
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.
@@ -234,51 +235,47 @@ class Calls:
             reason: SigningReason = "unknown_key" if self._server == self._audience else "changed_key"
             raise SigningError(reason, f"the server signs with {author}, and should with {self._server}")
 
-    def _drafts(
+    def _received(
         self,
         call: _Call,
         answer: JSONRPCResponse | JSONRPCError,
         sealed: SealedStatement | None,
         refused: SigningReason | None,
-    ) -> tuple[Draft, ...]:
+    ) -> Draft:
         covered = (
             without_meta(answer.result)
             if isinstance(answer, JSONRPCResponse)
             else covered_error(answer.error)
         )
-        received = exchange_draft(
+        return exchange_draft(
             "received",
             call.asked,
             by=call.key,
-            dialogue=self._dialogue_of(call),
+            dialogue=call.dialogue,
             peer=self._server if sealed is None or refused is not None else sealed.statement.author,
             type="result" if isinstance(answer, JSONRPCResponse) else "error",
             sealed=sealed,
             content=plain_content(covered),
             refused=refused,
         )
-        return self._sent(call), received
 
-    def _sent(self, call: _Call) -> Draft:
-        return exchange_draft(
-            "sent",
-            call.asked,
-            by=call.key,
-            dialogue=self._dialogue_of(call),
-            peer=self._server,
-            sealed=call.asked.sealed,
-            content=call.asked.content,
-        )
-
-    def _dialogue_of(self, call: _Call) -> str:
-        return call.asked.dialogue or wire_dialogue(self._server, "")
-
-    def _record_unanswered(self, calls: list[_Call]) -> None:
-        drafts = [self._sent(call) for call in calls if call.asked.method in RECORDED]
-        if self._signing.ledger is None or not drafts:
-            return
-        with suppress(SigningError):  # it is logged; nobody waits for these answers, and none is let in
-            submit(self._signing.ledger, drafts)
+    def _call(self, asked: Asked, key: AgentKey) -> _Call:
+        peer, entry = self._server, None
+        if peer is None and asked.sealed is not None and asked.sealed.statement.audience.startswith(_DID):
+            peer = AgentId(asked.sealed.statement.audience)
+        dialogue = asked.dialogue or wire_dialogue(peer, "")
+        if self._signing.ledger is not None and asked.method in RECORDED:
+            sent = exchange_draft(
+                "sent",
+                asked,
+                by=key,
+                dialogue=dialogue,
+                peer=peer,
+                sealed=asked.sealed,
+                content=asked.content,
+            )
+            entry = Entry(self._signing.ledger, sent)
+        return _Call(asked=asked, key=key, dialogue=dialogue, entry=entry)
 
     def _audience_for(self, method: str) -> str | None:
         """To whom a request is signed; None where it goes unsigned.

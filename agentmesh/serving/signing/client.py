@@ -20,7 +20,6 @@ from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPC
 from agentmesh.serving.signing.calls import Calls, Settled
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import Signing
-from agentmesh.serving.signing.record import append
 
 _Item: TypeAlias = tuple[contextvars.Context | None, SessionMessage | Exception]
 
@@ -62,10 +61,10 @@ async def _pump(
                 settled = _settle(item, calls)
                 if settled is None:
                     continue
-                if settled.drafts:
-                    group.start_soon(_record, settled, context, send.clone(), calls)
-                else:
+                if settled.entry is None:
                     await send.send((context, settled.item))
+                else:
+                    group.start_soon(_record, settled, context, send.clone())
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass  # one of the two ends is gone, and so is the connection
         finally:
@@ -80,13 +79,14 @@ def _settle(item: SessionMessage | Exception, calls: Calls) -> Settled | None:
 
 
 async def _record(
-    settled: Settled, context: contextvars.Context | None, send: MemoryObjectSendStream[_Item], calls: Calls
+    settled: Settled, context: contextvars.Context | None, send: MemoryObjectSendStream[_Item]
 ) -> None:
     """Lets an answer in once both statements are durable."""
     async with send:
         item = settled.item
+        assert settled.entry is not None and settled.answer is not None
         try:
-            await append(calls.ledger, settled.drafts)
+            await settled.entry.answered(settled.answer)
         except SigningError as error:
             item = settled.refused(error)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from agentmesh_ledger.statement import SealedStatement, StatementType
 
 RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
 UNSIGNED: Final = "unsigned"
+UNKNOWN: Final = "unknown"
 _ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 _JSON: Final = "application/json"
 _MAX_DIALOGUE: Final = 128
+_HOLD_SECONDS: Final = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +54,7 @@ def exchange_draft(
         "statement": "" if sealed is None else sealed.digest,
         "type": type,
         "method": asked.method,
-        "peer": UNSIGNED if peer is None else peer,
+        "peer": peer or (UNSIGNED if sealed is None else UNKNOWN),
     }
     parts: list[DraftPart] = []
     if sealed is not None:
@@ -72,33 +75,68 @@ def exchange_draft(
     )
 
 
-async def append(ledger: Ledger, drafts: Sequence[Draft]) -> tuple[Receipt, ...]:
-    """Appends, and waits until that is durable.
+class Entry:
+    """A request on its way into the ledger, and its answer after it.
 
-    Raises: SigningError(unrecorded).
+    A request that is answered at once shares one commit with its answer; of one that is not, the ledger has it while
+    somebody works on it. Needs an asyncio event loop, like the ledger's own waiting.
     """
+
+    def __init__(self, ledger: Ledger, request: Draft) -> None:
+        self._ledger = ledger
+        self._request = request
+        self._written: Future[tuple[Receipt, ...]] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.write)
+
+    def write(self) -> None:
+        """Hands the request in by itself, where that was not done yet. Never raises: whoever waits for it is told."""
+        if self._written is None:
+            self._written = self._hand_in([self._request])
+
+    def drop(self) -> None:
+        """The request was never made: it is not written, unless it already was."""
+        self._timer.cancel()
+
+    async def index(self) -> int:
+        """Where the request stands, once it is durable.
+
+        Raises: SigningError(unrecorded).
+        """
+        self.write()
+        assert self._written is not None
+        return (await _durable(self._written))[0].index
+
+    async def answered(self, answer: Draft) -> None:
+        """Returns when request and answer are durable.
+
+        Raises: SigningError(unrecorded).
+        """
+        if self._written is None:
+            self._written = self._hand_in([self._request, answer])
+            await _durable(self._written)
+        else:
+            await _durable(self._written)
+            await _durable(self._hand_in([answer]))
+
+    def _hand_in(self, drafts: Sequence[Draft]) -> Future[tuple[Receipt, ...]]:
+        self._timer.cancel()
+        try:
+            future = self._ledger.submit(drafts)
+        except LedgerError as error:
+            future = Future()
+            future.set_exception(error)
+        # It is told here as well: there may be nobody left who waits.
+        future.add_done_callback(_log_failure)
+        return future
+
+
+async def _durable(written: Future[tuple[Receipt, ...]]) -> tuple[Receipt, ...]:
     try:
-        return await ledger.append_async(drafts)
+        return await asyncio.wrap_future(written)
     except LedgerError as error:
-        raise _unrecorded(error) from error
-
-
-def submit(ledger: Ledger, drafts: Sequence[Draft]) -> Future[tuple[Receipt, ...]]:
-    """Appends without waiting: for what must be written although nobody can wait any more.
-
-    Raises: SigningError(unrecorded) at once; LedgerError through the future, which is logged as well.
-    """
-    try:
-        future = ledger.submit(drafts)
-    except LedgerError as error:
-        raise _unrecorded(error) from error
-    future.add_done_callback(_log_failure)
-    return future
-
-
-def _unrecorded(error: LedgerError) -> SigningError:
-    logger.error("an exchange was not recorded: %s", error)
-    return SigningError("unrecorded", "the exchange could not be recorded, so it does not count")
+        raise SigningError(
+            "unrecorded", "the exchange could not be recorded, so it does not count"
+        ) from error
 
 
 def _log_failure(future: Future[tuple[Receipt, ...]]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
@@ -20,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, append, exchange_draft, submit, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -35,12 +33,8 @@ from agentmesh.serving.signing.statements import (
     seal,
     without_meta,
 )
-from agentmesh_ledger import AgentId, Draft, JsonValue, LedgerError, Receipt
-from agentmesh_ledger.log import Ledger
+from agentmesh_ledger import AgentId, Draft, JsonValue
 from agentmesh_ledger.statement import SealedStatement, Statement, StatementType, content_digest
-
-# A handler that takes longer does not keep the request out of the ledger; both statements of a quicker one share a commit.
-_HOLD_SECONDS: Final = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +50,7 @@ class Exchange:
     subject: str
     dialogue: str
     digest: str
-    _entry: _Entry | None = field(default=None, repr=False)
+    _entry: Entry | None = field(default=None, repr=False)
 
     async def recorded(self) -> int | None:
         """The index of the `received` request in the ledger, where it is durable by then; None without a ledger.
@@ -77,54 +71,6 @@ def current_exchange() -> Exchange | None:
 def sign_server(server: MCPServer | Server[Any], signing: Signing) -> None:
     """Lets the server verify every request and sign every result, outside of all its other middleware."""
     server.middleware.insert(0, _SigningMiddleware(signing))
-
-
-class _Entry:
-    """The `received` request on its way into the ledger."""
-
-    def __init__(self, ledger: Ledger, draft: Draft) -> None:
-        self._ledger = ledger
-        self._draft = draft
-        self._written: Future[tuple[Receipt, ...]] | None = None
-        self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.write)
-
-    def write(self) -> None:
-        """Hands it in by itself, if that was not done yet. Never raises: whoever waits for it is told."""
-        if self._written is None:
-            self._hand_in([self._draft])
-
-    async def index(self) -> int:
-        """Where it stands, once it is durable.
-
-        Raises: SigningError(unrecorded).
-        """
-        self.write()
-        assert self._written is not None
-        try:
-            receipts = await asyncio.wrap_future(self._written)
-        except LedgerError as error:
-            raise SigningError("unrecorded", "the exchange could not be recorded") from error
-        return receipts[0].index
-
-    async def answered(self, sent: Draft) -> None:
-        """Returns when request and answer are durable.
-
-        Raises: SigningError(unrecorded).
-        """
-        if self._written is None:
-            self._hand_in([self._draft, sent])
-            await self.index()
-        else:
-            await self.index()
-            await append(self._ledger, [sent])
-
-    def _hand_in(self, drafts: Sequence[Draft]) -> None:
-        self._timer.cancel()
-        try:
-            self._written = submit(self._ledger, drafts)
-        except SigningError as error:
-            self._written = Future()
-            self._written.set_exception(error)
 
 
 class _SigningMiddleware:
@@ -219,11 +165,11 @@ class _SigningMiddleware:
             sealed=None,
         )
 
-    def _entry(self, asked: Asked) -> _Entry | None:
+    def _entry(self, asked: Asked) -> Entry | None:
         if self._signing.ledger is None or asked.method not in RECORDED:
             return None
         received = self._draft("received", asked, type="request", sealed=asked.sealed, content=asked.content)
-        return _Entry(self._signing.ledger, received)
+        return Entry(self._signing.ledger, received)
 
     def _draft(
         self,
@@ -246,7 +192,7 @@ class _SigningMiddleware:
         )
 
     async def _answered(
-        self, asked: Asked, result: dict[str, JsonValue], entry: _Entry | None
+        self, asked: Asked, result: dict[str, JsonValue], entry: Entry | None
     ) -> dict[str, JsonValue]:
         """The result under our statement, recorded.
 
@@ -273,7 +219,7 @@ class _SigningMiddleware:
         meta = result.get("_meta")
         return {**result, "_meta": {**(meta if isinstance(meta, Mapping) else {}), KEY: sealed.wire}}
 
-    async def _failed(self, asked: Asked, error: Exception, entry: _Entry | None) -> Exception:
+    async def _failed(self, asked: Asked, error: Exception, entry: Entry | None) -> Exception:
         """The error as it goes out: signed where the request was, and recorded."""
         told, failed, sealed = _error_data(error), error, None
         if told is None and asked.sealed is None and entry is None:
@@ -320,7 +266,7 @@ class _SigningMiddleware:
         )
 
 
-def _exchange(asked: Asked, entry: _Entry | None) -> Exchange:
+def _exchange(asked: Asked, entry: Entry | None) -> Exchange:
     return Exchange(
         author=asked.author,
         subject="" if asked.sealed is None else asked.sealed.statement.subject,

@@ -13,6 +13,7 @@ import pytest
 from mcp.server import MCPServer
 
 from agentmesh.events import Event
+from agentmesh.inside import open_peers
 from agentmesh.keys import open_keys
 from agentmesh.mesh import load_mesh
 from agentmesh.runtime import LiveMesh
@@ -103,11 +104,12 @@ def serve(tmp_path: Path, puppet: Callable[..., Any]) -> Serve:
             anyio.fail_after(60),
             Ledger.open(mesh.log_place.ledger, origin=mesh.origin, keys=keys, create=True) as log,
         ):
-            async with open_servers(mesh.servers, base=mesh.folder) as servers:
+            async with open_servers(mesh.servers, base=mesh.folder) as servers, open_peers(mesh) as inside:
                 live = LiveMesh(
                     mesh=mesh,
                     engines=dict.fromkeys(mesh.agents, engine),
                     servers=servers,
+                    inside=inside,
                     log=log,
                     keys=keys,
                     where="here",

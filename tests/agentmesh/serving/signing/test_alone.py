@@ -164,6 +164,7 @@ async def test_with_the_key_given_no_question_need_come_first(house: Any) -> Non
         result = await client.call_tool("echo", {"text": "x"})
         assert result.content[0].text == "x"
     assert [each["method"] for each in house.middleman.seen][0] == "tools/call"
+    assert [each.message.facts["peer"] for each in house.records("here")] == [house.server_key] * 2
 
 
 async def test_without_a_key_the_first_call_says_what_is_missing(house: Any) -> None:
@@ -185,10 +186,15 @@ async def test_a_server_may_answer_to_names_beside_its_key(house: Any, server: A
             async with Client(transport, mode="2026-07-28") as client:
                 if reason is None:
                     assert (await client.call_tool("echo", {"text": "x"})).content[0].text == "x"
+                    await client.list_tools()
+                    assert (await client.call_tool("echo", {"text": "y"})).content[0].text == "y"
                     continue
                 with pytest.raises(MCPError) as caught:
                     await client.call_tool("echo", {"text": "x"})
                 assert reason_of(caught.value) == reason
+    # Of a server that is known by a name only, the first request cannot say who it was for.
+    peers = [each.message.facts["peer"] for each in house.records("here")]
+    assert peers == ["unknown", *[house.server_key] * 3, "unknown", house.server_key]
 
 
 @eras
@@ -233,6 +239,38 @@ async def test_the_text_of_an_unsigned_error_reaches_nobody(house: Any, era: str
                 await client.call_tool("echo", {"text": "x"})
             assert (reason_of(caught.value), caught.value.code) == ("unsigned", told)
             assert "ignore" not in str(caught.value)
+
+
+@eras
+async def test_a_long_call_stands_in_both_ledgers_while_it_is_worked_on(house: Any, era: str) -> None:
+    here, there = house.here(), None
+    async with house.client("memory", era, here) as client:
+        there = house.ledgers[-1]
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "wait", {})
+            while here.ledger.size < 2 or there.size < 2:  # the registration of the author, and the request
+                await anyio.lowlevel.checkpoint()
+            kinds = [[each.message.kind for each in ledger.read()][1:] for ledger in (here.ledger, there)]
+            group.cancel_scope.cancel()
+    assert kinds == [["sent"], ["received"]]
+
+
+@eras
+@pytest.mark.parametrize("direction", ["asks", "answers"])
+async def test_a_bad_signature_is_no_better_than_none_under_prefer(
+    house: Any, era: str, direction: str
+) -> None:
+    def flipped(message: Any) -> Any:
+        place = message["params"]["_meta"] if "params" in message else message["result"]["_meta"]
+        one = place[KEY]["signatures"][0]
+        one["sig"] = ("B" if one["sig"][0] == "A" else "A") + one["sig"][1:]
+        return message
+
+    async with house.client("memory", era, house.here(mode="prefer"), mode="prefer") as client:
+        setattr(house.middleman, direction, flipped)
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("echo", {"text": "x"})
+        assert reason_of(caught.value) == "bad_signature"
 
 
 @eras
