@@ -232,7 +232,12 @@ class ServerSession:
                     result = await client.call_tool(tool.name, arguments, meta=meta)
                     if self._target.is_peer:
                         result = await outcome(client, result, meta=meta)
-                    await self._look_after(client, watch)
+                    if unlisted := await self._unlisted_since(client, watch):
+                        return failed(
+                            f"{self.name}.{tool.name} answered, but its tools have changed and it does not list them "
+                            f"({unlisted}): its answer is not used",
+                            seconds=time.monotonic() - begin,
+                        )
                     return read_result(result, seconds=time.monotonic() - begin)
             except failures.FAILURES as error:
                 if failures.is_ours(error):
@@ -278,13 +283,15 @@ class ServerSession:
                 watch.stale = True
                 raise
 
-    async def _look_after(self, client: Client, watch: Watch) -> None:
-        """What was answered by tools that changed meanwhile is not told; a list that fails now is the next call's affair."""
+    async def _unlisted_since(self, client: Client, watch: Watch) -> str:
+        """Why what was just answered is not used: the tools changed meanwhile, it says, and it does not list them."""
         try:
             await self._list_again(client, watch)
         except failures.FAILURES as error:
             if failures.is_ours(error):
                 raise
+            return failures.words(error)
+        return ""
 
     def _renew(self, lost: _Attempt) -> _Attempt:
         """The attempt that follows the lost one; many calls may come upon one loss."""

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from agentmesh_ledger.log import Ledger
+
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 QUESTION = "What is 17 * 23?"
 ANSWER = "It is 391."
@@ -133,3 +135,15 @@ def target(request: pytest.FixtureRequest, mesh: Callable[[int], Mesh]) -> Calla
 def program() -> Callable[[str], str]:
     """The path of one of the foreign programs."""
     return lambda name: str(PROGRAMS / name)
+
+
+@pytest.fixture
+def heard() -> Callable[[Path], list[Mapping[str, Any]]]:
+    """The facts of all that the ledger beside a mesh file says was received over the wire."""
+
+    def read(folder: Path) -> list[Mapping[str, Any]]:
+        with Ledger.open(folder / ".agentmesh" / "ledger.db", read_only=True) as log:
+            messages = [record.message for record in log.read()]
+        return [each.facts for each in messages if each.kind == "received"]
+
+    return read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ import pytest
 
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 def test_a_host_made_with_fastmcp_asks_a_mesh(
-    transport: str, program: Callable[[str], str], target: Callable[[str, int], str], foreign: Any
+    transport: str,
+    program: Callable[[str], str],
+    target: Callable[[str, int], str],
+    foreign: Any,
+    heard: Callable[[Path], list[Any]],
+    tmp_path: Path,
 ) -> None:
     if find_spec("fastmcp") is None:
         pytest.skip("fastmcp is not installed: it comes with the extra 'test'")
@@ -26,3 +32,8 @@ def test_a_host_made_with_fastmcp_asks_a_mesh(
     seen = foreign.converse(command)
     foreign.judge(seen, protocol="2026-07-28")
     assert len(seen["answers"]) == 2
+    if transport == "stdio":
+        # It does not sign, and stands in the record as that.
+        asked = [facts for facts in heard(tmp_path) if facts["method"] == "tools/call"]
+        assert [facts["statement"] for facts in asked] == [""] * 3
+        assert {facts["peer"] for facts in asked} == {"unsigned"}

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from agentmesh_ledger.log import Ledger
 
 MESH = """
 [mesh]
@@ -81,6 +79,7 @@ def test_a_mesh_runs_with_a_server_from_npm(
     run: Callable[..., list[dict[str, Any]]],
     tmp_path: Path,
     python_environment: dict[str, str],
+    heard: Callable[[Path], list[Mapping[str, Any]]],
 ) -> None:
     events = run(server, signing)
     calls = len(_SERVERS[server][1])
@@ -88,7 +87,7 @@ def test_a_mesh_runs_with_a_server_from_npm(
     results = [event for event in events if event["event"] == "tool_result"]
     assert [result["error"] for result in results] == [False] * calls and "Friday" in results[-1]["text"]
     _agentmesh(["verify", str(tmp_path)], python_environment)
-    received = list(_received(tmp_path))
+    received = heard(tmp_path)
     if not signing:
         assert received == []
         return
@@ -96,10 +95,3 @@ def test_a_mesh_runs_with_a_server_from_npm(
     assert len(received) == calls
     for facts in received:
         assert facts["type"] == "result" and facts["method"] == "tools/call" and facts["statement"] == ""
-
-
-def _received(folder: Path) -> list[dict[str, Any]]:
-    """The facts of what came over the wire, from the mesh's own ledger."""
-    with Ledger.open(folder / ".agentmesh" / "ledger.db", read_only=True) as log:
-        messages = [record.message for record in log.read()]
-    return [dict(each.facts) for each in messages if each.kind == "received"]

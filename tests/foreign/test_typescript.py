@@ -29,9 +29,16 @@ def test_a_host_in_typescript_asks_a_mesh(
     program: Callable[[str], str],
     target: Callable[[str, int], str],
     foreign: Any,
+    heard: Callable[[Path], list[Any]],
+    tmp_path: Path,
 ) -> None:
     npm(f"@modelcontextprotocol/{package}")
     address = target(transport, len(_QUESTIONS))
     seen = foreign.converse([node, program("typescript.mjs"), package, mode, address, *_QUESTIONS])
     foreign.judge(seen, protocol=protocol)
     assert len(seen["answers"]) == len(_QUESTIONS)
+    if transport == "stdio":
+        # It does not sign, and stands in the record as that.
+        asked = [facts for facts in heard(tmp_path) if facts["method"] == "tools/call"]
+        assert [facts["statement"] for facts in asked] == [""] * 3
+        assert {facts["peer"] for facts in asked} == {"unsigned"}

@@ -13,7 +13,7 @@ from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCReque
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, Entry, exchange_draft, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, Written, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -35,15 +35,15 @@ from agentmesh_ledger.text import is_dialogue
 
 MAX_UNDER_WAY: Final = 4_096
 _DID: Final = "did:key:"
+_NEGOTIATION: Final = frozenset({"initialize", "server/discover"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """What is let in; where there is an `answer` to record, once it and the request are in the ledger."""
+    """What is let in, once what was handed in to the ledger is durable."""
 
     item: SessionMessage | Exception
-    entry: Entry | None = None
-    answer: Draft | None = None
+    written: tuple[Written, ...] = ()
 
     def refused(self, error: SigningError) -> SessionMessage:
         """The error in the place of the answer."""
@@ -95,44 +95,52 @@ class Calls:
         claim = meta.pop(KEY, None)
         if self._policy.mode == "off":
             return _with_meta(request, params, meta) if claim is not None else request
-        if self._refused is not None and request.method in HANDSHAKE:
+        if self._refused is not None and request.method in _NEGOTIATION:
             # The SDK takes a refusal for a server of the older era, asks again, and would tell what comes of that.
             raise self._refused
         if len(self._under_way) >= MAX_UNDER_WAY:
             raise SigningError("too_many", f"{MAX_UNDER_WAY} requests are under way on one connection")
         agent, dialogue = self._claimed(claim)
         key = self._signing.key if agent is None else self._key_of(agent)
-        name, covered = name_of(request.method, params), without_meta(params)
-        audience = self._audience_for(request.method)
+        asked = self._asked(request.method, params, key, agent, dialogue)
+        if asked.sealed is not None:
+            meta[KEY] = asked.sealed.wire
+        self._under_way[coerce_request_id(request.id)] = self._call(asked, key)
+        return _with_meta(request, params, meta)
+
+    def _asked(
+        self, method: str, params: Mapping[str, JsonValue], key: AgentKey, agent: str | None, dialogue: str
+    ) -> Asked:
+        """The request, signed where there is somebody to sign it for.
+
+        Raises: SigningError(not_canonical, unknown_key).
+        """
+        name, covered = name_of(method, params), without_meta(params)
+        audience = self._audience_for(method)
         sealed: SealedStatement | None = None
         if audience is None:
             content = plain_content(covered)
-            exchange = content_digest(new_nonce(), content)
         else:
             content = canonical_content(covered)
             sealed = seal(
                 key,
                 self._policy,
                 type="request",
-                method=request.method,
+                method=method,
                 name=name,
                 content=content,
                 subject=self._signing.subject if agent is None else self._signing.subject_of(agent),
                 audience=audience,
                 dialogue=dialogue,
             )
-            exchange = sealed.digest
-            meta[KEY] = sealed.wire
-        asked = Asked(
-            method=request.method,
+        return Asked(
+            method=method,
             name=name,
-            content=content if request.method in RECORDED else b"",
-            exchange=exchange,
+            content=content if method in RECORDED else b"",
+            exchange=content_digest(new_nonce(), content) if sealed is None else sealed.digest,
             dialogue=dialogue,
             sealed=sealed,
         )
-        self._under_way[coerce_request_id(request.id)] = self._call(asked, key)
-        return _with_meta(request, params, meta)
 
     def unsent(self, request: RequestId) -> None:
         """Forgets a request that did not leave."""
@@ -169,17 +177,16 @@ class Calls:
         except _Refused as refusal:
             error, sealed, refused = refusal.error, refusal.sealed, refusal.error.why
             settled = Settled(item=settled.refused(error))
-            if call.asked.method in HANDSHAKE:
+            if call.asked.method in _NEGOTIATION:
                 self._refused = error
-        else:
-            if isinstance(answer, JSONRPCError):
-                if call.asked.method in HANDSHAKE:
-                    self._refused = _told(answer.error)
-                elif sealed is None and self._policy.mode == "require":
-                    settled = Settled(item=SessionMessage(_unsigned_error(answer)))
+        if isinstance(answer, JSONRPCError) and refused is None:
+            if call.asked.method in _NEGOTIATION:
+                self._refused = _told(answer.error)
+            elif sealed is None and self._policy.mode == "require" and call.asked.method not in HANDSHAKE:
+                settled = Settled(item=SessionMessage(_unsigned_error(answer)))
         if call.entry is None:
             return settled
-        return replace(settled, entry=call.entry, answer=self._received(call, answer, sealed, refused))
+        return replace(settled, written=call.entry.answer(self._received(call, answer, sealed, refused)))
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Self, TypeAlias
 
 import anyio
-from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectSendStream
 from mcp.client import Transport
 from mcp.shared._context_streams import ContextReceiveStream
@@ -20,6 +19,7 @@ from mcp.types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPC
 from agentmesh.serving.signing.calls import Calls, Settled
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import Signing
+from agentmesh.serving.signing.record import durable
 
 _Item: TypeAlias = tuple[contextvars.Context | None, SessionMessage | Exception]
 
@@ -37,7 +37,7 @@ async def signed_transport(
     async with transport as (reads, writes):
         send, receive = anyio.create_memory_object_stream[_Item](16)
         async with anyio.create_task_group() as group:
-            group.start_soon(_pump, reads, send, calls, group)
+            group.start_soon(_pump, reads, send, calls)
             try:
                 # A transport that tells no context has None there, which the SDK takes too.
                 yield ContextReceiveStream(receive), _Signed(writes, calls)  # type: ignore[arg-type]
@@ -48,23 +48,20 @@ async def signed_transport(
 
 
 async def _pump(
-    reads: ReadStream[SessionMessage | Exception],
-    send: MemoryObjectSendStream[_Item],
-    calls: Calls,
-    group: TaskGroup,
+    reads: ReadStream[SessionMessage | Exception], send: MemoryObjectSendStream[_Item], calls: Calls
 ) -> None:
     """Hands on what comes in. Whoever waits for the ledger does so apart: other calls go on meanwhile."""
-    async with send:
+    async with send, anyio.create_task_group() as waiting:
         try:
             async for item in reads:
                 context = getattr(reads, "last_context", None)
                 settled = _settle(item, calls)
                 if settled is None:
                     continue
-                if settled.entry is None:
-                    await send.send((context, settled.item))
+                if settled.written:
+                    waiting.start_soon(_let_in, settled, context, send)
                 else:
-                    group.start_soon(_record, settled, context, send.clone())
+                    await send.send((context, settled.item))
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass  # one of the two ends is gone, and so is the connection
         finally:
@@ -78,21 +75,19 @@ def _settle(item: SessionMessage | Exception, calls: Calls) -> Settled | None:
     return Settled(item=item)
 
 
-async def _record(
+async def _let_in(
     settled: Settled, context: contextvars.Context | None, send: MemoryObjectSendStream[_Item]
 ) -> None:
-    """Lets an answer in once both statements are durable."""
-    async with send:
-        item = settled.item
-        assert settled.entry is not None and settled.answer is not None
-        try:
-            await settled.entry.answered(settled.answer)
-        except SigningError as error:
-            item = settled.refused(error)
-        try:
-            await send.send((context, item))
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            pass  # nobody listens any more; the record stands
+    """Hands on an answer once both statements are durable."""
+    item = settled.item
+    try:
+        await durable(*settled.written)
+    except SigningError as error:
+        item = settled.refused(error)
+    try:
+        await send.send((context, item))
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+        pass  # nobody listens any more; the record stands
 
 
 class _Signed:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from agentmesh.serving.signing.failures import SigningError, SigningReason
 from agentmesh.serving.signing.statements import Asked
@@ -23,6 +23,9 @@ _ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
 _JSON: Final = "application/json"
 _MAX_DIALOGUE: Final = 128
 _HOLD_SECONDS: Final = 0.05
+
+Written: TypeAlias = "Future[tuple[Receipt, ...]]"
+"""What was handed in to a ledger, and will be written whoever waits for it."""
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +88,7 @@ class Entry:
     def __init__(self, ledger: Ledger, request: Draft) -> None:
         self._ledger = ledger
         self._request = request
-        self._written: Future[tuple[Receipt, ...]] | None = None
+        self._written: Written | None = None
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.write)
 
     def write(self) -> None:
@@ -104,21 +107,16 @@ class Entry:
         """
         self.write()
         assert self._written is not None
-        return (await _durable(self._written))[0].index
+        return (await durable(self._written))[0].index
 
-    async def answered(self, answer: Draft) -> None:
-        """Returns when request and answer are durable.
-
-        Raises: SigningError(unrecorded).
-        """
+    def answer(self, answer: Draft) -> tuple[Written, ...]:
+        """Hands in the answer, and the request where that was not done yet; `durable` waits for them."""
         if self._written is None:
             self._written = self._hand_in([self._request, answer])
-            await _durable(self._written)
-        else:
-            await _durable(self._written)
-            await _durable(self._hand_in([answer]))
+            return (self._written,)
+        return self._written, self._hand_in([answer])
 
-    def _hand_in(self, drafts: Sequence[Draft]) -> Future[tuple[Receipt, ...]]:
+    def _hand_in(self, drafts: Sequence[Draft]) -> Written:
         self._timer.cancel()
         try:
             future = self._ledger.submit(drafts)
@@ -130,16 +128,24 @@ class Entry:
         return future
 
 
-async def _durable(written: Future[tuple[Receipt, ...]]) -> tuple[Receipt, ...]:
+async def durable(*written: Written) -> tuple[Receipt, ...]:
+    """Where all of it stands, once it is durable.
+
+    Raises: SigningError(unrecorded).
+    """
     try:
-        return await asyncio.wrap_future(written)
+        found: list[Receipt] = []
+        for each in written:
+            receipts = await asyncio.wrap_future(each)
+            found += receipts
+        return tuple(found)
     except LedgerError as error:
         raise SigningError(
             "unrecorded", "the exchange could not be recorded, so it does not count"
         ) from error
 
 
-def _log_failure(future: Future[tuple[Receipt, ...]]) -> None:
+def _log_failure(future: Written) -> None:
     error = future.exception()
     if error is not None:
         logger.error("an exchange was not recorded: %s", error)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, Entry, exchange_draft, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, durable, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -211,7 +211,7 @@ class _SigningMiddleware:
         if entry is not None:
             sent = self._draft("sent", asked, type="result", sealed=sealed, content=content)
             try:
-                await entry.answered(sent)
+                await durable(*entry.answer(sent))
             except SigningError as error:
                 raise self._signed_error(asked, error.to_data())[0] from error
         if sealed is None:
@@ -235,7 +235,7 @@ class _SigningMiddleware:
             content = plain_content(covered_error(told))
             sent = self._draft("sent", asked, type="error", sealed=sealed, content=content)
             try:
-                await entry.answered(sent)
+                await durable(*entry.answer(sent))
             except SigningError as unrecorded:
                 return self._signed_error(asked, unrecorded.to_data())[0]
         return failed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import KEY
 from agentmesh.serving.signing.policy import Policy
 from agentmesh_ledger import AgentId, AgentKey, JsonValue, LedgerError
-from agentmesh_ledger.draft import timestamp
+from agentmesh_ledger.draft import Ports, timestamp
 from agentmesh_ledger.jcs import canonical
 from agentmesh_ledger.statement import (
     SealedStatement,
@@ -30,6 +29,10 @@ HANDSHAKE: Final = frozenset({"initialize", "server/discover", "ping"})
 """Requests that may be sent before the server's key is known."""
 BARE: Final = frozenset({"ping", "logging/setLevel"})
 """Requests of the older era whose result must be an empty object, and so carries no statement."""
+
+# The ledger's own: drawn many at a time, for each call to the system gives the interpreter's lock away to whoever
+# commits just then, and waits long to have it back.
+_random: Final = Ports().salt
 
 _NAMED: Final[Mapping[str, str]] = {
     "tools/call": "name",
@@ -108,7 +111,7 @@ def plain_content(value: JsonValue) -> bytes:
 
 def new_nonce() -> str:
     """Sixteen random bytes in hex."""
-    return secrets.token_hex(16)
+    return _random().hex()
 
 
 def seal(

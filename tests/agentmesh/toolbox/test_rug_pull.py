@@ -165,6 +165,17 @@ async def test_a_server_that_does_not_list_its_tools_again_is_not_called(
     assert calls.read_text() == "change\n"
 
 
+async def test_an_answer_is_not_used_where_the_tools_changed_meanwhile_and_are_not_listed(
+    small: Make, pins: PinFile, tmp_path: Path
+) -> None:
+    server = small(_CHANGES.format(told=_TOLD, calls=str(tmp_path / "calls")))
+    _rewrite(server, '"tools/list":', '"tools/list" and len(TOOLS) == 2:')
+    with anyio.fail_after(30):
+        async with open_servers({"s": server}, base=tmp_path, pins=pins) as servers:  # type: ignore[dict-item]  # a Source
+            result = await servers["s"].call("act", {"text": "change"})
+            assert result.is_error and "its answer is not used" in result.text
+
+
 _MODERN = """\
 import anyio
 from mcp.server import MCPServer

@@ -75,6 +75,12 @@ def small_server() -> MCPServer:
     async def large(size: int) -> str:
         return "x" * size
 
+    @server.tool()
+    async def touch(ctx: Context[Any]) -> str:
+        await ctx.report_progress(1, 2, "half")
+        await ctx.notify_resource_updated("notes://today")
+        return "touched"
+
     @server.prompt()
     def greeting(name: str) -> str:
         return f"Greet {name}."

@@ -67,3 +67,20 @@ async def test_calls_prompts_and_resources_are_signed_and_recorded_on_both_sides
     assert result.statement.request == request.digest == ours[0].message.facts["exchange"]
     assert json.loads(part(ours[0], "content"))["arguments"] == {"text": "hello"}
     assert [each.message.facts["method"] for each in ours[2:6:2]] == ["prompts/get", "resources/read"]
+
+
+@pytest.mark.parametrize("transport", ["memory", "stdio", "http"])
+async def test_progress_and_updates_come_through_unsigned(house: Any, transport: str) -> None:
+    told: list[float] = []
+
+    async def progress(done: float, total: float | None, message: str | None) -> None:
+        told.append(done)
+
+    async with house.client(transport, "auto", house.here()) as client:
+        async with client.listen(resource_subscriptions=["notes://today"]) as updates:
+            await client.call_tool("touch", {}, progress_callback=progress)
+            async for update in updates:
+                assert str(update.uri) == "notes://today"
+                break
+        assert (await client.call_tool("echo", {"text": "after"})).content[0].text == "after"
+    assert told == [1.0]
