@@ -124,7 +124,8 @@ def answering(
 ) -> Signing:
     """How a served mesh signs its answers and judges who calls: for `sign_server`. `mode` overrides the mesh file's.
 
-    It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned.
+    It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned. What a host
+    that does not sign asks stands in the dialogue it begins, which says so; a second record of it would say no more.
     Raises: LedgerError where the host's key cannot be read; SigningError where a file beside it is damaged.
     """
     known = KnownKeys(listed=mesh.serve.keys) if mesh.serve.keys else known_keys(place)
@@ -135,7 +136,12 @@ def answering(
         nonces=NonceStore(path=place.nonces),
     )
     return Signing(
-        key=keys.agent(HOST), subject=f"{HOST}@{mesh.origin}", policy=policy, ledger=log, keys=keys
+        key=keys.agent(HOST),
+        subject=f"{HOST}@{mesh.origin}",
+        policy=policy,
+        ledger=log,
+        keys=keys,
+        record_unsigned=False,
     )
 
 

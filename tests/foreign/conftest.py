@@ -139,11 +139,11 @@ def program() -> Callable[[str], str]:
 
 @pytest.fixture
 def heard() -> Callable[[Path], list[Mapping[str, Any]]]:
-    """The facts of all that the ledger beside a mesh file says was received over the wire."""
+    """Who the ledger beside a mesh file says began each of its dialogues."""
 
     def read(folder: Path) -> list[Mapping[str, Any]]:
         with Ledger.open(folder / ".agentmesh" / "ledger.db", read_only=True) as log:
             messages = [record.message for record in log.read()]
-        return [each.facts for each in messages if each.kind == "received"]
+        return [each.facts["asked_by"] for each in messages if each.kind == "open"]  # type: ignore[misc]  # JSON
 
     return read

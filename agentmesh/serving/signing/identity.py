@@ -19,7 +19,8 @@ class Signing:
     """A side's identity, policy and record. Without a `ledger` nothing is recorded.
 
     `subject` is its own name for itself, `agent@origin`. `keys` holds the keys of agents that `claims` may name;
-    `dialogue` is that of calls which claim none.
+    `dialogue` is that of calls which claim none. Who answers may leave calls that are not signed to what else it records of
+    them: `record_unsigned`.
     """
 
     key: AgentKey
@@ -28,6 +29,7 @@ class Signing:
     ledger: Ledger | None = None
     keys: KeyStore | None = None
     dialogue: str | None = None
+    record_unsigned: bool = True
 
     def subject_of(self, agent: str) -> str:
         """The subject of one of its agents."""

@@ -154,8 +154,7 @@ class _SigningMiddleware:
         return replace(asked, content=content)
 
     def _unsigned(self, method: str, params: Mapping[str, JsonValue]) -> Asked:
-        recorded = self._signing.ledger is not None and method in RECORDED
-        content = plain_content(without_meta(params)) if recorded else b""
+        content = plain_content(without_meta(params)) if self._records(method, signed=False) else b""
         return Asked(
             method=method,
             name=name_of(method, params),
@@ -165,11 +164,15 @@ class _SigningMiddleware:
             sealed=None,
         )
 
+    def _records(self, method: str, *, signed: bool) -> bool:
+        return method in RECORDED and (signed or self._signing.record_unsigned)
+
     def _entry(self, asked: Asked) -> Entry | None:
-        if self._signing.ledger is None or asked.method not in RECORDED:
+        ledger = self._signing.ledger
+        if ledger is None or not self._records(asked.method, signed=asked.sealed is not None):
             return None
         received = self._draft("received", asked, type="request", sealed=asked.sealed, content=asked.content)
-        return Entry(self._signing.ledger, received)
+        return Entry(ledger, received)
 
     def _draft(
         self,
