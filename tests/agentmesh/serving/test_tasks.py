@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, ClassVar, Literal
 
 import anyio
+import anyio.lowlevel
 import pytest
 from mcp import Client, MCPError
 from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
@@ -73,7 +74,7 @@ class Polling(ClientExtension):
                 found = await send(ctx.session, "tasks/get", created.task_id)
                 if found.status == "completed":
                     return CallToolResult.model_validate(found.result)
-                await anyio.sleep(0.02)
+                await anyio.lowlevel.checkpoint()
 
         return (ResultClaim(result_type="task", model=Created, resolve=resolve),)
 
@@ -168,7 +169,7 @@ async def until(client: Client, task: str, status: str) -> Detailed:
         assert isinstance(found, Detailed)
         if found.status == status:
             return found
-        await anyio.sleep(0.01)
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_a_task_is_found_at_once_and_carries_its_result() -> None:
@@ -350,7 +351,7 @@ async def test_a_person_is_asked_before_the_question_becomes_a_task(
             async with anyio.create_task_group() as group:
                 group.start_soon(ask)
                 while not extension.tasks:
-                    await anyio.sleep(0.01)
+                    await anyio.lowlevel.checkpoint()
                 served.gate.reply = lambda request: "Allowed."
                 served.gate.open()
             assert answers == ["Allowed."] and len(asked) == 1 and len(extension.tasks) == 1
