@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,6 +29,7 @@ _KEPT_SECONDS: Final = 3600.0
 _ASK_AGAIN_SECONDS: Final = 30.0
 _FETCH_SECONDS: Final = 10.0
 _MOST_BYTES: Final = 1024 * 1024
+_Key: TypeAlias = dict[str, Any]
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 
@@ -79,7 +80,7 @@ class JwtVerifier:
     def __init__(self, issuer: Issuer, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._issuer = issuer
         self._transport = transport
-        self._keys: Mapping[str, jwt.PyJWK] = {}
+        self._keys: Mapping[str, _Key] = {}
         self._fetched = self._asked = -_KEPT_SECONDS
         self._fetching = anyio.Lock()
 
@@ -90,20 +91,22 @@ class JwtVerifier:
         """
         try:
             head = jwt.get_unverified_header(token)
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             return None
         algorithm, kid, kind = head.get("alg"), head.get("kid", ""), head.get("typ", "jwt")
         if algorithm not in _ALGORITHMS or not isinstance(kid, str):
             return None
         if not isinstance(kind, str) or kind.lower() not in _TYPES:
             return None
+        if "crit" in head:
+            return None  # RFC 7515, section 4.1.11: what must be understood, and nothing of it is here
         key = await self._key(kid)
         if key is None:
             return None
         try:
             claims = jwt.decode(
                 token,
-                key,
+                _key_for(key, algorithm),
                 algorithms=[algorithm],
                 audience=self._issuer.resource,
                 issuer=self._issuer.url,
@@ -115,7 +118,7 @@ class JwtVerifier:
             return None
         return _holder(claims, self._issuer)
 
-    async def _key(self, kid: str) -> jwt.PyJWK | None:
+    async def _key(self, kid: str) -> _Key | None:
         now = time.monotonic()
         if now - self._fetched > _KEPT_SECONDS or self._chosen(kid) is None:
             async with self._fetching:
@@ -130,19 +133,19 @@ class JwtVerifier:
                     raise AgentMeshError("oauth", "the issuer's keys could not be fetched a moment ago")
         return self._chosen(kid)
 
-    def _chosen(self, kid: str) -> jwt.PyJWK | None:
+    def _chosen(self, kid: str) -> _Key | None:
         if not kid and len(self._keys) == 1:
             return next(iter(self._keys.values()))
         return self._keys.get(kid)
 
-    async def _fetch_keys(self) -> Mapping[str, jwt.PyJWK]:
+    async def _fetch_keys(self) -> Mapping[str, _Key]:
         try:
             with anyio.fail_after(_FETCH_SECONDS):
                 url = self._issuer.jwks or await self._discovered()
                 document = await self._fetch(url)
         except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as error:
             raise AgentMeshError("oauth", f"the keys of {self._issuer.url} cannot be fetched") from error
-        found: dict[str, jwt.PyJWK] = {}
+        found: dict[str, _Key] = {}
         listed = document.get("keys")
         for each in listed if isinstance(listed, list) else []:
             if not isinstance(each, dict) or each.get("use", "sig") != "sig":
@@ -152,7 +155,7 @@ class JwtVerifier:
             except (jwt.PyJWTError, ValueError, TypeError, KeyError):
                 continue  # of a kind that is not known here: others may be
             if key.algorithm_name in _ALGORITHMS:
-                found[key.key_id or ""] = key
+                found[key.key_id or ""] = each
         if not found:
             raise AgentMeshError("oauth", f"{self._issuer.url} publishes no key that can be used")
         return found
@@ -199,6 +202,14 @@ class JwtVerifier:
         if not isinstance(document, dict):
             raise ValueError("no JSON object")
         return document
+
+
+def _key_for(key: _Key, algorithm: str) -> jwt.PyJWK:
+    """The key for a token of this algorithm: a key may leave its own out, and PyJWT would then take the usual one of its kind.
+
+    Raises: jwt.PyJWTError where it is a key of another kind.
+    """
+    return jwt.PyJWK(key, key.get("alg") or algorithm)
 
 
 def _holder(claims: Mapping[str, object], issuer: Issuer) -> AccessToken | None:

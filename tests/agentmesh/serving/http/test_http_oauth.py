@@ -144,6 +144,13 @@ def _signed_with_the_public_key(authority: Authority) -> str:
         lambda a: a.token(client_id=None, sub=None),
         lambda a: a.token()[:-4],
         lambda a: a.token().replace(".", ".A", 1),
+        lambda a: _with_head(a, b'{"alg":"ES256","kid":"ec","x":' + b"[" * 5000 + b"]" * 5000 + b"}"),
+        lambda a: jwt.encode(
+            {"iss": a.url, "aud": RESOURCE, "sub": "anna", "exp": int(time.time()) + 60},
+            ECDSA,
+            algorithm="ES256",
+            headers={"kid": "ec", "crit": ["x"], "x": 1},
+        ),
         _unsigned,
         _signed_with_the_public_key,
         lambda a: "no.jwt.at.all",
@@ -153,6 +160,31 @@ def _signed_with_the_public_key(authority: Authority) -> str:
 async def test_any_other_token_is_nobodys(bad: Callable[[Authority], str]) -> None:
     async with _issuing() as authority:
         assert await JwtVerifier(_issuer(authority)).verify_token(bad(authority)) is None
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"])
+async def test_a_key_that_names_no_algorithm_is_for_all_of_its_kind(algorithm: str) -> None:
+    """RFC 7517, section 4.4: `alg` may be left out, as several large issuers do."""
+    async with _issuing() as authority:
+        for key in authority.keys:
+            del key["alg"]
+        verifier = JwtVerifier(_issuer(authority))
+        assert await verifier.verify_token(authority.token(RSA, algorithm, "rsa")) is not None
+        assert await verifier.verify_token(authority.token(ECDSA, "ES256", "ec")) is not None
+        assert await verifier.verify_token(authority.token(ED25519, "EdDSA", "ed")) is not None
+        assert await verifier.verify_token(authority.token(RSA, algorithm, "ec")) is None
+        assert await verifier.verify_token(_signed_with_the_public_key(authority)) is None
+
+
+async def test_a_key_that_names_its_algorithm_is_for_no_other() -> None:
+    async with _issuing() as authority:
+        assert (
+            await JwtVerifier(_issuer(authority)).verify_token(authority.token(RSA, "PS256", "rsa")) is None
+        )
+
+
+def _with_head(authority: Authority, head: bytes) -> str:
+    return f"{_base64(head)}.{authority.token().partition('.')[2]}"
 
 
 async def test_unknown_keys_are_looked_up_but_not_for_every_token() -> None:
