@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -159,6 +160,7 @@ async def _answer(
                 signing = answering(mesh, mesh.log_place, keys, live.ledger, mode=mode)
                 stack.callback(signing.policy.nonces.close)
                 sign_server(server, signing)
+            _collect_garbage_seldom()
             if place is not None:
                 await _serve_http(mesh, server, place, ready, stop)
                 return
@@ -184,6 +186,13 @@ async def _serve_http(
         _say(f"serving {mesh.name} at http://{bound.address}{PATH}")
 
     await serve_http(server, bound, face, stop=stop, ready=told)
+
+
+def _collect_garbage_seldom() -> None:
+    """What was loaded stays for good, and calls leave few cycles: by default the collector looks at all there is too often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _say(text: str) -> None:
