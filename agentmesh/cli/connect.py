@@ -14,7 +14,7 @@ import typer
 from agentmesh.cli.connect_publish import publish_bundle, publish_listing
 from agentmesh.cli.exits import UNREADABLE
 from agentmesh.cli.options import JsonOption
-from agentmesh.errors import AgentMeshError
+from agentmesh.errors import AgentMeshError, MeshFileError
 
 if TYPE_CHECKING:
     from agentmesh.hosts.connection import Found, Result
@@ -212,7 +212,13 @@ def _wanted(asked: _Asked, *, remove: bool) -> tuple[str, Server | None]:
     from agentmesh.hosts.launch import mesh_launch
     from agentmesh.mesh import load_mesh
 
-    mesh = load_mesh(asked.mesh)
+    try:
+        mesh = load_mesh(asked.mesh)
+    except MeshFileError as error:
+        if not remove:
+            raise
+        hint = "--remove --name NAME needs no mesh file; --list shows the names"
+        raise AgentMeshError("usage", str(error), hint=hint) from error
     return asked.name or mesh.name, None if remove else mesh_launch(mesh, asked.env)
 
 

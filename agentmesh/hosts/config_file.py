@@ -79,16 +79,21 @@ def change_config(path: Path, edit: Edit, is_kept: IsKept, *, mode: int = 0o600)
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        file = open(path, "rb", opener=_without_waiting)
     except FileNotFoundError:
         return None
-    with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+    with file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ConfigFault("is no file").at(str(path))
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ConfigFault(f"is larger than {_MOST_BYTES // 1_000_000} MB").at(str(path))
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe, too, at once: it would wait for a writer for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _text(path: Path, data: bytes) -> str:

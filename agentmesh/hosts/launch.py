@@ -19,7 +19,6 @@ _PYTHON: Final = ("-P", "-m")
 _PASSPHRASE: Final = "AGENTMESH_PASSPHRASE"
 PATHS: Final[Mapping[str, str]] = {"folder": "directory", "database": "file"}
 """The options that are a path, and what it leads to."""
-_NAMED_PATHS: Final = frozenset({"roots"})
 _SWITCHES: Final = frozenset({"write", "hidden", "superuser"})
 _URL_VARIABLE: Final = "AGENTMESH_SQL_URL"
 _ABOUT: Final = {
@@ -55,7 +54,8 @@ def server_launch(name: str, options: Mapping[str, str], env: Mapping[str, str])
     Raises: AgentMeshError for a server or an option that is not there.
     """
     given = option_words(name, options)
-    own = {} if set(options) & {*PATHS, *_NAMED_PATHS} else _own_path(name)
+    _require_startable(name, options, env)
+    own = {} if set(options) & {*PATHS, "roots"} else _own_path(name)
     held = _carried(()) | own | dict(env)
     secret = options.get("url_env", _URL_VARIABLE)
     needs_secret = name == "sql" and "database" not in options and not own and secret not in env
@@ -73,6 +73,7 @@ def option_words(name: str, options: Mapping[str, str]) -> tuple[str, ...]:
 
     Raises: AgentMeshError for a server or an option that is not there, and for a switch that is neither on nor off.
     """
+    from agentmesh_servers.options import placed
     from agentmesh_servers.registry import options as known
 
     require_server(name)
@@ -83,9 +84,12 @@ def option_words(name: str, options: Mapping[str, str]) -> tuple[str, ...]:
             raise AgentMeshError(
                 "usage", f"the {name} server has no option {option!r}", hint=f"it has {told}"
             )
+        if not value:
+            # Of a path that would be the folder one happens to stand in, as with --option folder=$UNSET.
+            raise AgentMeshError("usage", f"--option {option}= is empty")
         flag = f"--{option.replace('_', '-')}"
         if option not in _SWITCHES:
-            words += [flag, _absolute(option, value)]
+            words += [flag, placed(name, {option: value}, _place)[option]]
         elif value == "true":
             words.append(flag)
         elif value != "false":
@@ -142,14 +146,23 @@ def _own_path(name: str) -> dict[str, str]:
     """The path that a server would take from its environment here."""
     variable = PATH_VARIABLES.get(name, "")
     path = os.environ.get(variable)
-    return {variable: _absolute("folder", path)} if path else {}
+    return {variable: str(_place(path))} if path else {}
 
 
-def _absolute(key: str, value: str) -> str:
+def _place(written: str) -> Path:
     # What a host fills in is no path yet.
-    if key in PATHS and not value.startswith("${"):
-        return os.path.abspath(os.path.expanduser(value))
-    if key in _NAMED_PATHS:
-        parts = (each.partition("=") for each in value.split(","))
-        return ",".join(f"{name}={_absolute('folder', path)}" for name, _, path in parts)
-    return value
+    return Path(written if written.startswith("${") else os.path.abspath(os.path.expanduser(written)))
+
+
+def _require_startable(name: str, options: Mapping[str, str], env: Mapping[str, str]) -> None:
+    """Refuses what the server would refuse: a host shows no more of it than that it did not start."""
+    from agentmesh_servers.options import OPTIONS, mistakes
+
+    variables = {each.name: each.variable for each in OPTIONS.get(name, ()) if each.variable}
+    for wrong in mistakes(name, options, _place):
+        if wrong.option is not None:
+            raise AgentMeshError("usage", f"--option {wrong.option}: {wrong.text}")
+        if not any(env.get(variable) for variable in variables.values()):
+            needed = [*variables, *(each.name for each in OPTIONS[name] if each.kind == "folders")]
+            hint = f"--option {needed[0]}=VALUE"
+            raise AgentMeshError("usage", f"the {name} server needs {' or '.join(needed)}", hint=hint)

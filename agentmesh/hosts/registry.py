@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from agentmesh.errors import AgentMeshError
 from agentmesh.hosts.launch import about_server
@@ -59,10 +61,23 @@ def listing(
         "version": version,
     }
     if isinstance(remote, Remote):
+        _require_public(remote.url)
         document["remotes"] = [_remote(remote)]
     if bundled is not None:
         document["packages"] = [_bundle(bundled, version)]
     return document
+
+
+def _require_public(url: str) -> None:
+    """The registry wants servers that everyone reaches under the address listed."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        is_public = ipaddress.ip_address(host).is_global
+    except ValueError:
+        is_public = host != "localhost" and not host.endswith(".localhost")
+    if not is_public:
+        hint = "https://agents.example/mcp, say: the address of a proxy before it"
+        raise AgentMeshError("usage", f"--http {url}: nobody elsewhere reaches this", hint=hint)
 
 
 def _about(what: Mesh | str) -> str:

@@ -313,6 +313,12 @@ def test_a_search_ends_and_says_why(top: Path, tree: Tree, monkeypatch: pytest.M
     assert Search(tree=tree, pattern="n1*", text="needle").run("").skipped > 0
 
 
+def test_a_place_is_shown_where_letters_get_longer_when_case_is_set_aside(top: Path, tree: Tree) -> None:
+    (top / "long.txt").write_text("ß" * 600 + "Needle" + "x" * 600)
+    (shown,) = Search(tree=tree, pattern="", text="needle").run("").matches
+    assert "ßßNeedlexx" in shown.text and len(shown.text) <= search.MAX_LINE + 2
+
+
 def test_a_hostile_pattern_costs_little(top: Path, tree: Tree) -> None:
     (top / ("a" * 200)).touch()
     assert found(tree, name="*a" * 90 + "b") == []

@@ -114,6 +114,8 @@ def test_an_edit_replaces_a_text_that_is_there_once(tree: Tree, top: Path) -> No
     assert refused(lambda: edit_file(tree, "letters/may.txt", "snows", "x")).reason == "not_found"
     assert refused(lambda: edit_file(tree, "letters/may.txt", "", "x")).reason == "bad_input"
     assert may.read_text() == "Dear Ada,\nit pours.\n"
+    may.write_text("1001001")
+    assert "2 times" in refused(lambda: edit_file(tree, "letters/may.txt", "1001", "x")).message
     may.write_bytes(b"one\r\ntwo\r\n")
     edit_file(tree, "letters/may.txt", "two\r\n", "")
     assert may.read_bytes() == b"one\r\n"

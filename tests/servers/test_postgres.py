@@ -191,6 +191,23 @@ async def test_nothing_is_changed_by_a_query_whatever_the_option(admin: str) -> 
 
 
 @pytest.mark.usefixtures("url")
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT $1::int", "the database does not take that: bind message supplies 0 parameters"),
+        ("SELECT 'a' || chr(0)", "the database does not take that: null character"),
+        ("", "give one statement that does, such as SELECT"),
+        ("-- nothing", "give one statement that does, such as SELECT"),
+        ("SELECT pg_cancel_backend(pg_backend_pid())", "the statement was ended by somebody else: try again"),
+        ("SELECT pg_terminate_backend(pg_backend_pid())", "the database was lost"),
+    ],
+)
+async def test_a_refusal_says_what_is_wrong_and_not_that_the_database_is(sql: str, said: str) -> None:
+    failed, text, _ = await asking()("query", sql=sql)
+    assert failed and said in text
+
+
+@pytest.mark.usefixtures("url")
 async def test_a_change_is_committed_and_counted_one_statement_at_a_time(admin: str) -> None:
     ask = asking(write="true", rows="5")
     failed, text, _ = await ask(

@@ -161,5 +161,19 @@ def _around(line: str, text: str) -> str:
     line = line.strip()
     if len(line) <= MAX_LINE:
         return line
-    begin = max(0, line.casefold().find(text.casefold()) - MAX_LINE // 4)
+    begin = max(0, _place(line, text) - MAX_LINE // 4)
     return f"{'…' if begin else ''}{line[begin : begin + MAX_LINE]}…"
+
+
+def _place(line: str, text: str) -> int:
+    """Where the text begins in the line, case set aside; -1 where it does not. Some letters become two then, as ß does."""
+    folded = line.casefold()
+    at = folded.find(text.casefold())
+    if len(folded) == len(line):
+        return at
+    width = 0
+    for place, letter in enumerate(line):
+        if width >= at:
+            return place
+        width += len(letter.casefold())
+    return at

@@ -61,7 +61,10 @@ def edit_file(tree: Tree, path: str, old: str, new: str) -> Change:
         before = os.fstat(file.fileno())
         require_text(file, spot, size_of(file, spot, most=MAX_WRITE_BYTES))
         content = file.read(MAX_WRITE_BYTES + 1)
-    count = content.count(_encoded(old))
+    wanted = _encoded(old)
+    count = content.count(wanted)
+    if count == 1 and content.find(wanted, content.find(wanted) + 1) >= 0:
+        count = 2  # the second begins within the first
     if count == 0:
         raise ServersError(
             "not_found", f"{names.shown(path)} does not hold that text: read_file shows what it holds"
@@ -70,7 +73,7 @@ def edit_file(tree: Tree, path: str, old: str, new: str) -> Change:
         raise ServersError(
             "bad_input", f"{names.shown(path)} holds that text {count} times: give more of what is around it"
         )
-    content = content.replace(_encoded(old), _encoded(new))
+    content = content.replace(wanted, _encoded(new))
     if len(content) > MAX_WRITE_BYTES:
         raise _too_large(len(content))
     with tree.spot(path) as spot:

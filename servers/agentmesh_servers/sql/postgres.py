@@ -7,6 +7,7 @@ server, programs, other databases) only its rights can prevent; roles that may d
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -91,6 +92,7 @@ class Postgres:
     def __init__(self, request: Mapping[str, object]) -> None:
         self._seconds = float(str(request["seconds"]))
         self._write = bool(request["write"])
+        self._until = time.monotonic() + self._seconds
         try:
             self._connection: psycopg.Connection[tuple[object, ...]] = psycopg.connect(
                 str(request["place"]),
@@ -149,6 +151,7 @@ class Postgres:
         self._connection.execute("BEGIN" if self._write else "BEGIN READ ONLY")
         # This takes the transaction's first snapshot, after which it cannot be made one that writes.
         self._connection.execute(_LIMITS, [f"{int(self._seconds * 1000)}ms"])
+        self._until = time.monotonic() + self._seconds
         try:
             yield
         except BaseException:
@@ -229,6 +232,8 @@ class Postgres:
         if isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text:
             return Refusal("too_large", "the answer needs more memory than it may have: ask for less")
         if isinstance(error, psycopg.errors.QueryCanceled):
+            if time.monotonic() < self._until:
+                return Refusal("unavailable", "the statement was ended by somebody else: try again")
             return too_slow(self._seconds)
         if isinstance(error, psycopg.errors.LockNotAvailable):
             return Refusal(
@@ -236,8 +241,9 @@ class Postgres:
             )
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):
             return Refusal("refused", f"that is not allowed here: {text}")
-        if isinstance(error, psycopg.OperationalError):
+        # Of the same class are parameters too few, and values beyond the server's limits.
+        if isinstance(error, psycopg.OperationalError) and self._connection.closed:
             return Refusal("unavailable", f"the database was lost: {text}")
-        if "produce a result" in text or "COPY" in text:
+        if "produce a result" in text or "COPY" in text or "EMPTY_QUERY" in text:
             return Refusal("bad_input", "that gives no rows: give one statement that does, such as SELECT")
         return Refusal("bad_input", f"the database does not take that: {text}")

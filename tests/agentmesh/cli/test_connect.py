@@ -403,6 +403,8 @@ def test_a_file_that_cannot_be_read_is_left_alone_with_its_place_and_what_to_do(
         (["claude-desctop", "."], "did you mean claude-desktop?"),
         (["cursor"], "which mesh?"),
         (["cursor", "."], "there is no such mesh file"),
+        (["cursor", ".", "--remove"], "--remove --name NAME"),
+        (["cursor", "--server", "files"], "--option folder=VALUE"),
         (["cursor", "--server", "calc"], "no server is called 'calc'"),
         (["cursor", "--server", "clock", "--option", "folder=x"], "has no option 'folder'"),
         (["cursor", "--server", "notes", "--option", "folder"], "NAME=VALUE was expected"),

@@ -148,8 +148,9 @@ def test_a_folder_or_a_pipe_in_the_files_place_is_refused(tmp_path: Path) -> Non
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name in ("folder", "pipe"):
-        with pytest.raises((ConfigFault, OSError)):
+        with pytest.raises((ConfigFault, OSError)) as caught:
             read_config(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
 
 
 def test_a_folder_that_takes_no_file_is_an_error_of_the_system(tmp_path: Path) -> None:

@@ -89,3 +89,20 @@ def test_a_bundle_is_listed_with_its_digest() -> None:
 def test_what_the_registry_would_refuse_is_refused_here(name: str, version: str) -> None:
     with pytest.raises(AgentMeshError):
         listing("notes", name=name, version=version, bundled=BUNDLE)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8765/mcp",
+        "http://localhost/mcp",
+        "http://me.localhost./mcp",
+        "http://[::1]:8765/mcp",
+        "https://192.168.1.7/mcp",
+        "http://0.0.0.0/mcp",
+    ],
+)
+def test_an_address_that_nobody_else_reaches_is_not_listed(url: str) -> None:
+    with pytest.raises(AgentMeshError, match="nobody elsewhere reaches") as caught:
+        listing("notes", name="io.github.o/n", version="1", remote=Remote(url=url))
+    assert caught.value.reason == "usage"
