@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from agentmesh.exchanges import Exchanged, Part, Side
@@ -68,11 +68,13 @@ def cross_check(ours: Side, theirs: Side) -> CrossCheck:
     pairing = _Pairing()
     for key in dict.fromkeys((*left, *right)):
         pairing.compare(left.get(key, []), right.get(key, []))
-    findings = [
-        *pairing.findings,
-        *_retold(contradictions(ours, mine), is_ours=True),
-        *_retold(contradictions(theirs, yours), is_ours=False),
+    retold = [
+        *_retold(contradictions(ours, _filled(mine, yours)), is_ours=True),
+        *_retold(contradictions(theirs, _filled(yours, mine)), is_ours=False),
     ]
+    # What is told of an exchange that is not the same on both sides is not looked into beside.
+    told = {each.exchange for each in pairing.findings}
+    findings = [*pairing.findings, *(each for each in retold if each.exchange not in told)]
     return CrossCheck(
         ours=ours.origin,
         theirs=theirs.origin,
@@ -112,9 +114,8 @@ class _Pairing:
         """Two messages under the same statement, or both under none."""
         if mine.kind == yours.kind:
             self._found("differs", f"both sides say that they {mine.kind} it", mine, yours)
-        elif mine.flaw or yours.flaw:
-            whose = "on our side" if mine.flaw else "on theirs"
-            self._found("differs", f"{whose} {mine.flaw or yours.flaw}", mine, yours)
+        elif mine.refused or yours.refused or mine.flaw or yours.flaw:
+            self._found("differs", _why(mine, yours), mine, yours)
         elif mine.content is not None and yours.content is not None:
             if mine.content != yours.content:
                 self._found("differs", "the content is not the same", mine, yours)
@@ -159,7 +160,7 @@ def _is_reading(each: Exchanged) -> bool:
 
 
 def _why(mine: Exchanged, yours: Exchanged) -> str:
-    """Why two messages of one exchange are not under one statement."""
+    """Why two messages of one exchange do not count as the same."""
     if mine.refused or yours.refused:
         return f"{'we' if mine.refused else 'they'} refused what came ({mine.refused or yours.refused})"
     if mine.flaw or yours.flaw:
@@ -172,6 +173,24 @@ def _why(mine: Exchanged, yours: Exchanged) -> str:
     if one == other:
         return f"two statements about it, both signed by {one}"
     return f"ours is signed by {one}, theirs by {other}"
+
+
+def _filled(side: Sequence[Exchanged], other: Sequence[Exchanged]) -> list[Exchanged]:
+    """A side's messages, with what it withholds taken from the other's of the same statement, where that holds."""
+    known = {
+        each.statement: each
+        for each in other
+        if each.statement and each.sealed and each.content and not each.flaw
+    }
+    found: list[Exchanged] = []
+    for each in side:
+        same = known.get(each.statement)
+        if same is None:
+            found.append(each)
+        else:
+            content, sealed = each.content or same.content, each.sealed or same.sealed
+            found.append(replace(each, content=content, sealed=sealed))
+    return found
 
 
 def _retold(found: Iterator[Contradiction], *, is_ours: bool) -> Iterator[Finding]:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
-from agentmesh_ledger import JsonValue, LedgerError, Record, Verified
-from agentmesh_ledger.statement import SealedStatement, content_digest, open_statement
+from agentmesh.serving.signing.record import WIRE, wire_dialogue
+from agentmesh_ledger import AgentId, JsonValue, LedgerError, Record, Verified
+from agentmesh_ledger.statement import SealedStatement, Statement, content_digest, open_statement
 
 Kind: TypeAlias = Literal["sent", "received"]
 Part: TypeAlias = Literal["request", "answer"]
@@ -190,10 +191,23 @@ def _flaw(made: Exchanged, *, has_statement: bool) -> str:
     named = made.sealed.digest if made.part == "request" else statement.request
     if named and named != made.exchange:
         return "its statement is about another exchange"
+    if not made.refused and not _is_in_place(made, statement):
+        return "it stands in another dialogue than its statement was signed for"
     if made.content is not None and not made.refused:
         if content_digest(statement.nonce, made.content) != statement.digest:
             return "its content is not what its statement was signed for"
     return ""
+
+
+def _is_in_place(made: Exchanged, statement: Statement) -> bool:
+    """Whether a message stands where its statement belongs: with the caller in its own dialogue, else in the wire's."""
+    is_callers = (made.kind == "sent") == (made.part == "request")
+    if statement.request == "":
+        return True  # of an unsigned request only the caller knows the dialogue
+    if not is_callers:
+        caller = statement.author if made.part == "request" else AgentId(statement.audience)
+        return made.dialogue == wire_dialogue(caller, statement.dialogue)
+    return made.dialogue == statement.dialogue or (not statement.dialogue and made.dialogue.startswith(WIRE))
 
 
 def _fact(facts: Mapping[str, JsonValue], name: str) -> str:

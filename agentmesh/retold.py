@@ -6,21 +6,30 @@ the other's what its agent said: messages that each signs alone, and may sign an
 
 from __future__ import annotations
 
+import math
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
 
 from mcp.types import CallToolResult
 from pydantic import ValidationError
 
 from agentmesh.exchanges import Exchanged, Side, read_object
 from agentmesh.toolbox.handles import WAIT_TOOL
-from agentmesh.toolbox.results import MAX_TEXT, read_result
+from agentmesh.toolbox.results import MAX_TEXT, ToolResult, read_result
 from agentmesh_ledger import JsonValue, LedgerError, Record
 from agentmesh_ledger.jcs import canonical
 
-_CALL = "tools/call"
+_CALL: Final = "tools/call"
+_LATE: Final = re.compile(r" did not answer within ([0-9]+(?:\.[0-9]+)?) seconds")
+# How the SDK's client says that an answer does not fit the tool's output schema.
+_UNFIT: Final = re.compile(
+    r" failed: (?:Invalid structured content returned by|Invalid schema for|Tool .* has an output schema but)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +52,28 @@ def contradictions(side: Side, exchanged: Sequence[Exchanged]) -> Iterator[Contr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
-    """A call that was sent: its place, tool and arguments, and what came of it, handles followed."""
+    """A call that was sent: its place, tool and arguments, who signed it, and what came of it, handles followed."""
 
     index: int
     exchange: str
     tool: str
     arguments: JsonValue
+    author: str
+    time: str
     answers: tuple[Exchanged, ...]
+
+    @property
+    def finals(self) -> list[tuple[Exchanged, ToolResult]]:
+        """The answers that could be read as results; handles and errors are none."""
+        found: list[tuple[Exchanged, ToolResult]] = []
+        for each in self.answers:
+            if each.type == "result" and each.content is not None and _handle(each) is None:
+                try:
+                    answer = CallToolResult.model_validate(each.read())
+                except ValidationError:
+                    continue  # no answer to the call: a question back, or what the SDK would not have let in
+                found.append((each, read_result(answer, seconds=0.0)))
+        return found
 
 
 class _Caller:
@@ -64,31 +88,15 @@ class _Caller:
                 self._received[each.exchange].append(each)
 
     def contradictions(self) -> Iterator[Contradiction]:
-        opened = {each.message.dialogue for each in self._records if each.message.kind == "open"}
         by_dialogue: dict[str, list[Record]] = defaultdict(list)
         for record in self._records:
-            if record.message.dialogue in opened:
-                by_dialogue[record.message.dialogue].append(record)
+            by_dialogue[record.message.dialogue].append(record)
         for dialogue, records in by_dialogue.items():
-            yield from self._of_dialogue(records, [each for each in self._sent if each.dialogue == dialogue])
-
-    def _of_dialogue(self, records: Sequence[Record], sent: Sequence[Exchanged]) -> Iterator[Contradiction]:
-        calls = {each.index: each for each in records if each.message.kind == "call"}
-        asked = [each for one in sent if (each := self._asked(one, sent)) is not None]
-        for record in records:
-            if record.message.kind == "result" and record.message.reply_to in calls:
-                call = calls[record.message.reply_to]
-                matching = [each for each in asked if _is_of(each, call)]
-                if matching and (why := _unlike(record, matching)):
-                    yield _contradiction(record, matching[-1], why)
-        waiting = {each.index for each in asked if any(_is_of(each, call) for call in calls.values())}
-        # Of a call whose arguments are withheld nobody can say what it asked.
-        for each in asked:
-            if each.index not in waiting and all(_part(call, "arguments") for call in calls.values()):
-                why = "a request was sent that none of its calls tells of"
-                yield Contradiction(
-                    index=each.index, kind="request", name=each.tool, exchange=each.exchange, why=why
-                )
+            sent = [each for each in self._sent if each.dialogue == dialogue]
+            asked = [each for one in sent if (each := self._asked(one, sent)) is not None]
+            # Who uses the signed transport alone records no calls.
+            if asked and any(each.message.kind in ("open", "call") for each in records):
+                yield from _Calls(records, asked).contradictions()
 
     def _asked(self, one: Exchanged, sent: Sequence[Exchanged]) -> _Asked | None:
         content = one.read()
@@ -103,12 +111,66 @@ class _Caller:
             if waits.get("name") == WAIT_TOOL and isinstance(arguments, dict):
                 if arguments.get("dialogue") in handles:
                     answers += self._received[other.exchange]
+        statement = None if one.sealed is None else one.sealed.statement
         return _Asked(
             index=one.index,
             exchange=one.exchange,
             tool=tool,
             arguments=content.get("arguments") or {},
+            author="" if statement is None else statement.author,
+            time="" if statement is None else statement.time,
             answers=tuple(answers),
+        )
+
+
+class _Calls:
+    """The calls of one dialogue, their results, and what was sent for them to the other side."""
+
+    def __init__(self, records: Sequence[Record], asked: Sequence[_Asked]) -> None:
+        self._calls = {each.index: each for each in records if each.message.kind == "call"}
+        self._results = [each for each in records if each.message.kind == "result"]
+        self._asked = asked
+        self._ends: dict[int, int] = {}
+        for each in self._results:
+            if each.message.reply_to is not None:
+                self._ends.setdefault(each.message.reply_to, each.index)
+        self._may_be = {each.index: self._calls_of(each) for each in asked}
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        answered: set[int] = set()
+        for result in self._results:
+            call = self._calls.get(-1 if result.message.reply_to is None else result.message.reply_to)
+            if call is None or call.index in answered:
+                yield _contradiction(result, self._asked[-1], "it is the result of no call, or a second one")
+                continue
+            answered.add(call.index)
+            asked = self._asked_of(call)
+            if asked and not self._has_rivals(call, asked) and (why := _unlike(result, asked)):
+                yield _contradiction(result, asked[-1], why)
+        # Of a call whose arguments are withheld nobody can say what it asked.
+        if all(_part(call, "arguments") is not None for call in self._calls.values()):
+            for each in self._asked:
+                if not self._may_be[each.index]:
+                    why = "a request was sent that none of its calls tells of"
+                    yield Contradiction(
+                        index=each.index, kind="request", name=each.tool, exchange=each.exchange, why=why
+                    )
+
+    def _calls_of(self, asked: _Asked) -> list[Record]:
+        """The calls that a request may have been sent for: the last alike before it, and those alike that were open then."""
+        alike = [each for each in self._calls.values() if _is_of(asked, each)]
+        own = [each for each in alike if each.message.author == asked.author] or alike
+        last = max((each.index for each in own), default=0)
+        return [each for each in own if each.index == last or self._ends.get(each.index, last + 1) > last]
+
+    def _asked_of(self, call: Record) -> list[_Asked]:
+        return [each for each in self._asked if call in self._may_be[each.index]]
+
+    def _has_rivals(self, call: Record, asked: Sequence[_Asked]) -> bool:
+        """Whether the same was asked of several at once: then nobody can say which of the results is this side's."""
+        server = call.message.facts.get("server")
+        return any(
+            each.message.facts.get("server") != server for one in asked for each in self._may_be[one.index]
         )
 
 
@@ -150,9 +212,14 @@ class _Answerer:
     ) -> Iterator[Contradiction]:
         says = [each for each in records if each.message.kind == "say"]
         texts = [text for each in says if (text := _text(each)) is not None]
+        answer = _plain(str(told.get("answer")))
+        if records and not says and answer:
+            why = "the answer that was sent is in nothing that its agents said"
+            yield Contradiction(
+                index=sent.index, kind=sent.type, name=sent.name, exchange=sent.exchange, why=why
+            )
         if not says or len(texts) != len(says):
             return
-        answer = _plain(str(told.get("answer")))
         # A pattern's answer is the last words, or all answers of its lead, joined.
         if any(answer == _plain(" ".join(texts[start:])) for start in range(len(texts))):
             return
@@ -170,41 +237,52 @@ def _is_of(asked: _Asked, call: Record) -> bool:
 
 def _unlike(result: Record, asked: Sequence[_Asked]) -> str:
     """Why a result is none of the answers that came to its call; empty where it is, or nothing can be said."""
-    text = _text(result)
-    finals = [
-        each
-        for one in asked
-        for each in one.answers
-        if each.type == "result" and each.content is not None and _handle(each) is None
-    ]
-    if text is None or not finals or _is_local(result, text):
+    text, is_error = _text(result), result.message.facts.get("error") is True
+    if text is None or any(each.content is None for one in asked for each in one.answers):
         return ""
-    readable = 0
-    for each in finals:
-        try:
-            answer = read_result(CallToolResult.model_validate(each.read()), seconds=0.0)
-        except ValidationError:
-            continue  # no answer to the call: a question back, or what the SDK would not have let in
-        readable += 1
-        structured = _part(result, "structured")
+    finals = [answer for one in asked for _, answer in one.finals]
+    structured = _part(result, "structured")
+    for answer in finals:
         same = structured is None or _same(read_object(structured), answer.structured)
-        if same and _plain(text) == _plain(answer.text):
+        if same and answer.is_error == is_error and _plain(text) == _plain(answer.text):
             return ""
-    if not readable:
-        return ""
-    return "it is not what was received in answer to its call"
+    if not is_error:
+        return (
+            "it is not what was received in answer to its call"
+            if finals
+            else "no answer to its call was received"
+        )
+    if all(one.finals for one in asked) and not _is_excuse(result, text, asked):
+        return "an answer to its call was received, and it tells of an error instead"
+    return ""
 
 
-def _is_local(result: Record, text: str) -> bool:
-    """Whether a result is an error of our own making: no answer came in time, or it could not be read."""
+def _is_excuse(result: Record, text: str, asked: Sequence[_Asked]) -> bool:
+    """Whether an error of our own making may stand for an answer that was received: it came too late, or was no good."""
     facts = result.message.facts
-    if facts.get("error") is not True:
+    called = f"Error: {facts.get('server')}.{facts.get('tool')}"
+    if not text.startswith(called):
         return False
-    called = f"{facts.get('server')}.{facts.get('tool')}"
-    return (
-        text.startswith((f"Error: {called} did not answer", f"Error: {called} failed"))
-        or " is gone (" in text
+    told = text.removeprefix(called)
+    if told.startswith(" answered, but its tools have changed") or _UNFIT.match(told):
+        return True
+    limit = _LATE.match(told)
+    if limit is None:
+        return False
+    # It may have come in just then. Both sides' clocks are their own: half of the time must have gone.
+    return any(
+        _seconds(one.time, each.sealed.statement.time) >= float(limit[1]) / 2
+        for one in asked
+        for each, _ in one.finals
+        if each.sealed is not None
     )
+
+
+def _seconds(begin: str, end: str) -> float:
+    """From one statement's time to another's."""
+    if not begin or not end:
+        return math.inf
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds()
 
 
 def _handle(each: Exchanged) -> str | None:

@@ -17,6 +17,8 @@ from agentmesh_ledger.message import MAX_PART
 from agentmesh_ledger.statement import SealedStatement, StatementType
 
 RECORDED: Final = frozenset({"tools/call", "prompts/get", "resources/read"})
+WIRE: Final = "wire:"
+"""How the dialogues begin in which the answering side records."""
 UNSIGNED: Final = "unsigned"
 UNKNOWN: Final = "unknown"
 _ENVELOPE: Final = "application/vnd.dsse.envelope.v1+json"
@@ -33,10 +35,10 @@ logger = logging.getLogger(__name__)
 def wire_dialogue(author: AgentId | None, dialogue: str) -> str:
     """Where the answering side records: apart from every dialogue of its own, whatever the caller calls his."""
     peer = UNSIGNED if author is None else author[-12:]
-    whole = f"wire:{peer}:{dialogue}" if dialogue else f"wire:{peer}"
+    whole = f"{WIRE}{peer}:{dialogue}" if dialogue else f"{WIRE}{peer}"
     if len(whole) <= _MAX_DIALOGUE:
         return whole
-    return f"wire:{peer}:sha256-{hashlib.sha256(dialogue.encode()).hexdigest()[:32]}"
+    return f"{WIRE}{peer}:sha256-{hashlib.sha256(dialogue.encode()).hexdigest()[:32]}"
 
 
 def exchange_draft(

@@ -14,10 +14,12 @@ from agentmesh_ledger.statement import content_digest, open_statement, seal_stat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A message as it is written again."""
+    """A message as it is written again; in its old dialogue, unless another is given, and without a reply if so told."""
 
     parts: Mapping[str, bytes]
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    dialogue: str | None = None
+    replies: bool = True
 
 
 Alter = Callable[[Record, Copy], "Copy | None"]
@@ -53,7 +55,8 @@ def sign_anew(mesh: Path, alter: Alter) -> Path:
                 Copy(parts={part.name: part.data or b"" for part in record.parts}, facts=message.facts),
             )
             if copy is not None:
-                reply_to = None if message.reply_to is None else places.get(message.reply_to)
+                replies = message.reply_to is not None and copy.replies
+                reply_to = places.get(message.reply_to) if replies else None
                 (receipt,) = log.append([_draft(record, copy, signers[message.author], reply_to)])
                 places[record.index] = receipt.index
     return forged
@@ -111,7 +114,7 @@ def _draft(record: Record, copy: Copy, key: AgentKey, reply_to: int | None) -> D
     return Draft(
         author=key,
         kind=message.kind,
-        dialogue=message.dialogue,
+        dialogue=copy.dialogue or message.dialogue,
         to=message.to,
         reply_to=reply_to,
         parts=tuple(DraftPart(name=name, type=types[name], data=data) for name, data in copy.parts.items()),
