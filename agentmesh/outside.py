@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
+from typing import Final
 
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh
@@ -16,6 +17,8 @@ from agentmesh.toolbox.looking import Looked, look
 from agentmesh.toolbox.targets import ASK, Source, Wrap, is_foreign, source_words
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
+
+_LAG_SECONDS: Final = 0.05
 
 
 class Outside:
@@ -67,6 +70,8 @@ class Outside:
                 policy=Policy(mode=mode, known=pinned if key is None else KnownKeys(listed=[key])),
                 ledger=log,
                 keys=keys,
+                # What an agent is told stands in the same ledger, and after it, before the agent is told.
+                lag=_LAG_SECONDS,
             )
             wraps[name] = partial(signed_transport, signing=signing, peer=pin, audience=key)
         return wraps

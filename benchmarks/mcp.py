@@ -7,11 +7,13 @@
   ledger (SQLite, synchronous FULL) / the same call of the same tool between the SDK's own client and server, over
   standard input and output; medians of calls taken in turn, one here, one there.
 - signed_http_per_plain: the same over streamable HTTP.
+- lagging_stdio_per_plain, lagging_http_per_plain: the same in the same run, where both records may lag 50 ms behind
+  (`Signing.lag`): no answer waits for a disk, and many calls share a commit.
 - mesh64_per_plain: calls a second of 64 assistants at once, each an MCP client with a connection of its own over HTTP,
   that ask an agent of a mesh with a scripted model (`agentmesh serve --http`, every answer a recorded dialogue) / those
   of the same 64 at a server of the SDK whose tool gives the same answer at once; medians of rounds taken in turn.
 
-With --parts a third kind of call takes its turns: signed and checked, recorded by nobody. What the ledgers cost is the rest.
+With --parts a further kind of call takes its turns: signed and checked, recorded by nobody. What the ledgers cost is the rest.
 
 Servers are processes of their own; all clients are in this one, which on two cores is as much the limit as the servers are.
 The folder should be on a real disk: on tmpfs a commit costs nothing. A busy machine makes nonsense of all of it.
@@ -49,6 +51,7 @@ STDIO: Final = "signed_stdio_per_plain"
 HTTP: Final = "signed_http_per_plain"
 MESH: Final = "mesh64_per_plain"
 NAMES: Final = (STDIO, HTTP, MESH)
+LAGGING: Final = {STDIO: "lagging_stdio_per_plain", HTTP: "lagging_http_per_plain"}
 MOST: Final = {STDIO: 1.5, HTTP: 1.4}
 LEAST: Final = {MESH: 0.6}
 ASSISTANTS: Final = 64
@@ -77,20 +80,23 @@ FULL: Final = Extent(calls=800, warm=100, rounds=5, seconds=6.0)
 QUICK: Final = Extent(calls=100, warm=20, rounds=1, seconds=2.0)
 
 
-def call_figure(
+def call_figures(
     name: str, transport: Transport, folder: Path, extent: Extent, kinds: Sequence[Kind]
-) -> Figure:
-    """A signed call beside a plain one."""
+) -> list[Figure]:
+    """Signed calls beside plain ones: those that wait for the ledgers, those that do not."""
     measure = partial(times_in_turn, calls=extent.calls, warm=extent.warm, kinds=kinds)
     taken = anyio.run(measure, transport, folder, _environment())
-    plain, signed = taken["plain"], taken["signed"]
-    said = (
-        f"{_ms(median(signed))} / {_ms(median(plain))}, {extent.calls} calls of each in turn; "
-        f"95 % within {_ms(_p95(signed))} / {_ms(_p95(plain))}"
-    )
-    if "unrecorded" in taken:
-        said += f"; signed and not recorded {_ms(median(taken['unrecorded']))}"
-    return Figure(name=name, value=median(signed) / median(plain), most=MOST[name], said=said)
+    plain, figures = taken["plain"], []
+    for kind, called in (("signed", name), ("lagging", LAGGING[name])):
+        signed = taken[kind]
+        said = (
+            f"{_ms(median(signed))} / {_ms(median(plain))}, {extent.calls} calls of each in turn; "
+            f"95 % within {_ms(_p95(signed))} / {_ms(_p95(plain))}"
+        )
+        if "unrecorded" in taken:
+            said += f"; signed and not recorded {_ms(median(taken['unrecorded']))}"
+        figures.append(Figure(name=called, value=median(signed) / median(plain), most=MOST[name], said=said))
+    return figures
 
 
 def mesh_figure(folder: Path, extent: Extent) -> Figure:
@@ -148,14 +154,12 @@ def _machine() -> str:
     )
 
 
-def measured(name: str, folder: Path, extent: Extent, *, parts: bool) -> Figure:
-    """One figure."""
-    kinds: Sequence[Kind] = ("plain", "signed", "unrecorded") if parts else ("plain", "signed")
-    if name == STDIO:
-        return call_figure(name, "stdio", folder, extent, kinds)
-    if name == HTTP:
-        return call_figure(name, "http", folder, extent, kinds)
-    return mesh_figure(folder, extent)
+def measured(name: str, folder: Path, extent: Extent, *, parts: bool) -> list[Figure]:
+    """One figure, or two that are made of the same calls."""
+    kinds: list[Kind] = ["plain", "signed", "lagging", *(["unrecorded"] if parts else [])]  # type: ignore[list-item]
+    if name == MESH:
+        return [mesh_figure(folder, extent)]
+    return call_figures(name, "stdio" if name == STDIO else "http", folder, extent, kinds)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -187,8 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         for name in NAMES:
             if args.only in (None, name):
-                figures.append(measured(name, Path(folder), extent, parts=args.parts))
-                print(figures[-1].line(), flush=True)
+                for figure in measured(name, Path(folder), extent, parts=args.parts):
+                    figures.append(figure)
+                    print(figure.line(), flush=True)
     found: dict[str, Any] = {
         **{each.name: each.value for each in figures},
         "missed": [each.name for each in figures if not each.kept],

@@ -1,6 +1,8 @@
 """Servers with one trivial tool, plain, signed, or signed and recorded: what a call costs, and what the statements add to it.
 
-    python benchmarks/figures/calls.py plain|signed|unrecorded stdio|http FOLDER
+    python benchmarks/figures/calls.py plain|signed|lagging|unrecorded stdio|http FOLDER
+
+`lagging`: the records of both sides may lag 50 ms behind (`Signing.lag`).
 
 Over HTTP the first line on standard output is the address.
 """
@@ -11,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import anyio
 import uvicorn
@@ -21,13 +23,14 @@ from agentmesh.serving.signing import KnownKeys, NonceStore, Policy, Signing, si
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
 
-Kind: TypeAlias = Literal["plain", "signed", "unrecorded"]
+Kind: TypeAlias = Literal["plain", "signed", "lagging", "unrecorded"]
 Transport: TypeAlias = Literal["stdio", "http"]
 ANSWER: Final = "It is 391."
+LAG: Final = 0.05
 
 
 @contextmanager
-def signing_side(folder: Path, name: Literal["client", "server"], *, recorded: bool) -> Iterator[Signing]:
+def signing_side(folder: Path, name: Literal["client", "server"], kind: Kind) -> Iterator[Signing]:
     """A side that demands statements, pins keys in a file, and records in a ledger (SQLite, FULL), as a mesh does.
 
     A server keeps its nonces in a file; a client need not, for a result belongs to one request.
@@ -37,7 +40,7 @@ def signing_side(folder: Path, name: Literal["client", "server"], *, recorded: b
     origin = f"agentmesh.local/{name}"
     with ExitStack() as stack:
         ledger = None
-        if recorded:
+        if kind != "unrecorded":
             made = Ledger.open(folder / "ledger.db", origin=origin, keys=keys, create=True)
             ledger = stack.enter_context(made)
         nonces = NonceStore(folder / "nonces") if name == "server" else NonceStore()
@@ -49,6 +52,7 @@ def signing_side(folder: Path, name: Literal["client", "server"], *, recorded: b
             ledger=ledger,
             keys=keys,
             dialogue="benchmark",
+            lag=LAG if kind == "lagging" else 0.0,
         )
 
 
@@ -85,8 +89,7 @@ def main(kind: Kind, transport: Transport, folder: Path) -> None:
     server = trivial_server()
     with ExitStack() as stack:
         if kind != "plain":
-            side = signing_side(folder, "server", recorded=kind == "signed")
-            sign_server(server, stack.enter_context(side))
+            sign_server(server, stack.enter_context(signing_side(folder, "server", kind)))
         if transport == "stdio":
             server.run("stdio")
         else:
@@ -95,5 +98,5 @@ def main(kind: Kind, transport: Transport, folder: Path) -> None:
 
 if __name__ == "__main__":
     _kind, _transport, _folder = sys.argv[1:]
-    assert _kind in ("plain", "signed", "unrecorded") and _transport in ("stdio", "http")
-    main(_kind, _transport, Path(_folder))
+    assert _kind in get_args(Kind) and _transport in get_args(Transport)
+    main(_kind, _transport, Path(_folder))  # type: ignore[arg-type]  # as was just asserted

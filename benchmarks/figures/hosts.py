@@ -73,8 +73,7 @@ async def host(
         else:
             wire = stdio_client(StdioServerParameters(command=sys.executable, args=command, env=environment))
         if kind != "plain":
-            made = signing_side(folder / "client", "client", recorded=kind == "signed")
-            side = stack.enter_context(made)
+            side = stack.enter_context(signing_side(folder / "client", "client", kind))
             wire = signed_transport(wire, side, peer="server")
         client = await stack.enter_async_context(Client(wire))
         # Else the first call would be followed by this, unasked.

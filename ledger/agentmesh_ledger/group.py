@@ -32,7 +32,7 @@ MAX_GATHER_SECONDS: Final = 0.01
 class _Pending:
     """One request that waits: in a thread for its latch, as a future, or as a task of an event loop."""
 
-    __slots__ = ("awaited", "future", "latch", "outcome", "request")
+    __slots__ = ("awaited", "future", "latch", "outcome", "request", "within")
 
     def __init__(
         self,
@@ -40,8 +40,10 @@ class _Pending:
         *,
         future: Future[Receipts] | None = None,
         awaited: asyncio.Future[Receipts] | None = None,
+        within: float = 0.0,
     ) -> None:
         self.request = request
+        self.within = within
         self.future = future
         self.awaited = awaited
         self.outcome: Outcome | None = None
@@ -106,6 +108,7 @@ class GroupCommit:
         self._last_size = 0
         self._last_seconds = 0.0
         self._wanted: int | None = None
+        self._due: float | None = None  # when the worker leads for what nobody waits for
         self._enough = threading.Lock()
         self._enough.acquire()
 
@@ -136,14 +139,14 @@ class GroupCommit:
         assert outcome is not None
         return outcome
 
-    def submit(self, request: Request) -> Future[Receipts]:
-        """A future of the receipts, for callers that cannot wait in a thread.
+    def submit(self, request: Request, within: float = 0.0) -> Future[Receipts]:
+        """A future of the receipts, for callers that cannot wait in a thread; it may wait so many seconds for company.
 
         Raises: LedgerError(closed).
         """
         future: Future[Receipts] = Future()
         future.set_running_or_notify_cancel()  # what waits here is written: a future that is cancelled would lie
-        self._hand_in(_Pending(request, future=future))
+        self._hand_in(_Pending(request, future=future, within=within))
         return future
 
     async def wait(self, request: Request) -> Receipts:
@@ -164,9 +167,16 @@ class GroupCommit:
                 self._worker = threading.Thread(target=self._work, name="ledger-commit", daemon=True)
                 self._worker.start()
             self._enqueue(pending)
-            if self._leader is None:
+            if self._leader is not None:
+                return
+            if pending.within <= 0:
                 self._leader = self._worker
                 self._call.release()
+                return
+            due = time.monotonic() + pending.within
+            if self._due is None or due < self._due:
+                self._due = due
+                self._call.release()  # so that the worker sets its alarm
 
     def close(self) -> None:
         """Lets no new request in, and returns when those that came before have their outcome.
@@ -177,7 +187,10 @@ class GroupCommit:
         with self._lock:
             self._closed = True
             worker = self._worker
-            if self._leader is None:
+            if self._leader is None and self._waiting:
+                self._leader = worker
+                self._call.release()
+            elif self._leader is None:
                 self._ended.set()
         self._ended.wait()
         if worker is not None:
@@ -187,8 +200,14 @@ class GroupCommit:
     def _work(self) -> None:
         me = self._worker
         while True:
-            self._call.acquire()
             with self._lock:
+                rest = None if self._due is None else max(0.0, self._due - time.monotonic())
+            self._call.acquire(timeout=rest)
+            with self._lock:
+                if self._due is not None and time.monotonic() >= self._due:
+                    self._due = None
+                    if self._waiting and self._leader is None:
+                        self._leader = me
                 mine = self._leader is me
                 if self._closed and self._leader is None:
                     return
@@ -206,7 +225,9 @@ class GroupCommit:
                 batch = self._take()
             started = time.monotonic()
             self._settle(batch)
-            self._last_size, self._last_seconds = len(batch), time.monotonic() - started
+            # Who does not wait does not come again because of being told.
+            self._last_size = sum(each.within <= 0 for each in batch)
+            self._last_seconds = time.monotonic() - started
             with self._lock:
                 if not self._waiting or (own is not None and own.outcome is not None):
                     self._pass_on()
@@ -263,6 +284,8 @@ class GroupCommit:
         self._batch = batch  # first: whatever comes between, nobody is in neither
         for _ in batch:
             self._waiting.popleft()
+        if not self._waiting:
+            self._due = None
         return batch
 
     def _settle(self, batch: Sequence[_Pending]) -> None:

@@ -165,10 +165,12 @@ class Ledger:
         writer = self._require_writer()
         return await writer.wait(self._prepared(drafts)) if drafts else ()
 
-    def submit(self, drafts: Sequence[Draft]) -> Future[tuple[Receipt, ...]]:
+    def submit(self, drafts: Sequence[Draft], *, within: float = 0.0) -> Future[tuple[Receipt, ...]]:
         """As `append`, without waiting; the future may be waited for in any thread.
 
-        The future cannot be cancelled: what was submitted is written.
+        The future cannot be cancelled: what was submitted is written. It is written within so many seconds, at the
+        latest with the next append: many small drafts then share a commit, and whatever is appended later stands after
+        them. A crash before that loses them.
         Raises: LedgerError(refused, too_large, key, closed) at once; the rest through the future.
         """
         writer = self._require_writer()
@@ -176,7 +178,7 @@ class Ledger:
             done: Future[tuple[Receipt, ...]] = Future()
             done.set_result(())
             return done
-        return writer.submit(self._prepared(drafts))
+        return writer.submit(self._prepared(drafts), within)
 
     def rotate(self, old: AgentKey, new: AgentKey) -> Receipt:
         """Puts a new key in the place of an agent's old one, signed by both; the old one may write no more.

@@ -91,12 +91,12 @@ class Writer:
         """
         return await self._group.wait(Request(prepared=prepared))
 
-    def submit(self, prepared: tuple[Prepared, ...]) -> Future[tuple[Receipt, ...]]:
-        """The same as a future.
+    def submit(self, prepared: tuple[Prepared, ...], within: float = 0.0) -> Future[tuple[Receipt, ...]]:
+        """The same as a future, which may wait so many seconds for company.
 
         Raises: LedgerError(closed).
         """
-        return self._group.submit(Request(prepared=prepared))
+        return self._group.submit(Request(prepared=prepared), within)
 
     def require_outside(self) -> None:
         """Refuses a callback that runs in the thread which writes for others.

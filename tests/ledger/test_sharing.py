@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from pathlib import Path
@@ -93,7 +94,7 @@ def test_under_stress_no_outcome_is_lost_and_closing_at_any_time_waits_for_all(s
                 if rng.random() < 0.5:
                     outcomes.append(group.run(EMPTY)[0].index)
                 else:
-                    futures.append(group.submit(EMPTY))
+                    futures.append(group.submit(EMPTY, rng.choice((0.0, 0.002, 0.05, 3600.0))))
             except LedgerError as error:
                 outcomes.append(error.reason)
             except MemoryError:
@@ -507,3 +508,49 @@ def test_more_dialogues_than_are_remembered_at_once_are_no_limit(
         assert log._writer is not None and log._writer._tip is not None
         assert len(log._writer._tip.seqs) <= 10 + MAX_MESSAGES
     assert verify_ledger(tmp_path / "l.db").entries == 124
+
+
+class Batches:
+    """A commit that notes its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Request]] = []
+
+    def __call__(self, requests: Sequence[Request]) -> list[tuple[()]]:
+        self.batches.append(list(requests))
+        return [()] * len(requests)
+
+
+def _request(number: int) -> Request:
+    return Request(prepared=(), erase=(number, ()))
+
+
+def test_what_may_wait_is_written_in_its_order_with_the_next_that_may_not() -> None:
+    commit = Batches()
+    group = GroupCommit(commit)
+    lazy = [group.submit(_request(number), within=3600.0) for number in range(3)]
+    assert not any(each.done() for each in lazy)
+    group.run(_request(3))
+    assert all(each.result(timeout=0) == () for each in lazy)
+    assert commit.batches == [[_request(number) for number in range(4)]]
+    group.close()
+
+
+def test_what_may_wait_is_written_in_time_though_nobody_comes() -> None:
+    commit = Batches()
+    group = GroupCommit(commit)
+    late = group.submit(_request(0), within=3600.0)
+    soon = group.submit(_request(1), within=0.02)
+    assert soon.result(timeout=PATIENCE) == () and late.result(timeout=0) == ()
+    assert commit.batches == [[_request(0), _request(1)]]
+    again = group.submit(_request(2), within=0.02)
+    assert again.result(timeout=PATIENCE) == ()
+    group.close()
+
+
+def test_closing_writes_what_may_wait() -> None:
+    commit = Batches()
+    group = GroupCommit(commit)
+    waiting = group.submit(_request(0), within=3600.0)
+    group.close()
+    assert waiting.result(timeout=0) == () and commit.batches == [[_request(0)]]

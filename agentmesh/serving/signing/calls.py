@@ -13,7 +13,7 @@ from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCReque
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, Entry, Written, exchange_draft, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, Journal, Written, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -83,6 +83,7 @@ class Calls:
         self._refused: SigningError | None = None
         self._under_way: dict[RequestId, _Call] = {}
         self._keys: dict[str, AgentKey] = {}
+        self._journal = None if signing.ledger is None else Journal(signing.ledger, signing.lag)
 
     def sign(self, request: JSONRPCRequest) -> JSONRPCRequest:
         """The request with a statement in the place of what it claims, from now on under way.
@@ -271,7 +272,7 @@ class Calls:
         if peer is None and asked.sealed is not None and asked.sealed.statement.audience.startswith(_DID):
             peer = AgentId(asked.sealed.statement.audience)
         dialogue = asked.dialogue or wire_dialogue(peer, "")
-        if self._signing.ledger is not None and asked.method in RECORDED:
+        if self._journal is not None and asked.method in RECORDED:
             sent = exchange_draft(
                 "sent",
                 asked,
@@ -281,7 +282,7 @@ class Calls:
                 sealed=asked.sealed,
                 content=asked.content,
             )
-            entry = Entry(self._signing.ledger, sent)
+            entry = Entry(self._journal, sent)
         return _Call(asked=asked, key=key, dialogue=dialogue, entry=entry)
 
     def _audience_for(self, method: str) -> str | None:

@@ -21,6 +21,10 @@ class Signing:
     `subject` is its own name for itself, `agent@origin`. `keys` holds the keys of agents that `claims` may name;
     `dialogue` is that of calls which claim none. Who answers may leave calls that are not signed to what else it records of
     them: `record_unsigned`.
+
+    Both statements of a call are durable before its answer is let in, or out, unless the record may lag `lag` seconds
+    behind: then a crash loses the last of it, and never from the middle. What is appended to the same ledger afterwards
+    stands after it, so that who records what he makes of an answer loses nothing.
     """
 
     key: AgentKey
@@ -30,6 +34,7 @@ class Signing:
     keys: KeyStore | None = None
     dialogue: str | None = None
     record_unsigned: bool = True
+    lag: float = 0.0
 
     def subject_of(self, agent: str) -> str:
         """The subject of one of its agents."""

@@ -80,6 +80,37 @@ def exchange_draft(
     )
 
 
+class Journal:
+    """Where one side writes its exchanges, and how far that may lag behind: `Signing.lag`, in seconds."""
+
+    def __init__(self, ledger: Ledger, lag: float) -> None:
+        self._ledger = ledger
+        self._lag = lag
+        self._failed = False
+
+    @property
+    def lag(self) -> float:
+        """Seconds; none after a write that failed, so that whoever calls next is told."""
+        return 0.0 if self._failed else self._lag
+
+    def hand_in(self, drafts: Sequence[Draft], within: float) -> Written:
+        """What is written within so many seconds. Never raises: whoever waits for it is told."""
+        try:
+            future = self._ledger.submit(drafts, within=within)
+        except LedgerError as error:
+            future = Future()
+            future.set_exception(error)
+        # It is told here as well: there may be nobody left who waits.
+        future.add_done_callback(self._note)
+        return future
+
+    def _note(self, future: Written) -> None:
+        error = future.exception()
+        self._failed = error is not None
+        if error is not None:
+            logger.error("an exchange was not recorded: %s", error)
+
+
 class Entry:
     """A request on its way into the ledger, and its answer after it.
 
@@ -87,8 +118,8 @@ class Entry:
     somebody works on it. Needs an asyncio event loop, like the ledger's own waiting.
     """
 
-    def __init__(self, ledger: Ledger, request: Draft) -> None:
-        self._ledger = ledger
+    def __init__(self, journal: Journal, request: Draft) -> None:
+        self._journal = journal
         self._request = request
         self._written: Written | None = None
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self.write)
@@ -112,22 +143,18 @@ class Entry:
         return (await durable(self._written))[0].index
 
     def answer(self, answer: Draft) -> tuple[Written, ...]:
-        """Hands in the answer, and the request where that was not done yet; `durable` waits for them."""
+        """Hands in the answer, and the request where that was not done yet. Returns what is to be waited for."""
+        lag = self._journal.lag
         if self._written is None:
-            self._written = self._hand_in([self._request, answer])
-            return (self._written,)
-        return self._written, self._hand_in([answer])
+            self._written = self._hand_in([self._request, answer], lag)
+            written: tuple[Written, ...] = (self._written,)
+        else:
+            written = self._written, self._hand_in([answer], lag)
+        return () if self._journal.lag > 0 else written
 
-    def _hand_in(self, drafts: Sequence[Draft]) -> Written:
+    def _hand_in(self, drafts: Sequence[Draft], within: float = 0.0) -> Written:
         self._timer.cancel()
-        try:
-            future = self._ledger.submit(drafts)
-        except LedgerError as error:
-            future = Future()
-            future.set_exception(error)
-        # It is told here as well: there may be nobody left who waits.
-        future.add_done_callback(_log_failure)
-        return future
+        return self._journal.hand_in(drafts, within)
 
 
 async def durable(*written: Written) -> tuple[Receipt, ...]:
@@ -145,9 +172,3 @@ async def durable(*written: Written) -> tuple[Receipt, ...]:
         raise SigningError(
             "unrecorded", "the exchange could not be recorded, so it does not count"
         ) from error
-
-
-def _log_failure(future: Written) -> None:
-    error = future.exception()
-    if error is not None:
-        logger.error("an exchange was not recorded: %s", error)

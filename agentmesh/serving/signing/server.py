@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.identity import KEY, Signing
-from agentmesh.serving.signing.record import RECORDED, Entry, durable, exchange_draft, wire_dialogue
+from agentmesh.serving.signing.record import RECORDED, Entry, Journal, durable, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
     HANDSHAKE,
@@ -79,6 +79,7 @@ class _SigningMiddleware:
     def __init__(self, signing: Signing) -> None:
         self._signing = signing
         self._policy = signing.policy
+        self._journal = None if signing.ledger is None else Journal(signing.ledger, signing.lag)
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         if ctx.request_id is None or self._policy.mode == "off" or _is_own_listing(ctx):
@@ -168,11 +169,11 @@ class _SigningMiddleware:
         return method in RECORDED and (signed or self._signing.record_unsigned)
 
     def _entry(self, asked: Asked) -> Entry | None:
-        ledger = self._signing.ledger
-        if ledger is None or not self._records(asked.method, signed=asked.sealed is not None):
+        journal = self._journal
+        if journal is None or not self._records(asked.method, signed=asked.sealed is not None):
             return None
         received = self._draft("received", asked, type="request", sealed=asked.sealed, content=asked.content)
-        return Entry(ledger, received)
+        return Entry(journal, received)
 
     def _draft(
         self,

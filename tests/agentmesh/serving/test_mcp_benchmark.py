@@ -23,8 +23,11 @@ def test_each_figure_of_the_benchmark_is_measured(
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     found = json.loads(lines[-1])
-    names = ["signed_stdio_per_plain", "signed_http_per_plain", "mesh64_per_plain"]
-    assert [line.split()[0] for line in lines[1:4]] == names
+    ours = [
+        f"{kind}_{transport}_per_plain" for transport in ("stdio", "http") for kind in ("signed", "lagging")
+    ]
+    names = [*ours, "mesh64_per_plain"]
+    assert [line.split()[0] for line in lines[1:6]] == names
     assert all(found[name] > 0 and found["said"][name] for name in names)
     # A statement is more work than none; were it not, nothing would have been signed.
     assert found["signed_stdio_per_plain"] > 1
