@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Final
 
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh
@@ -17,8 +16,6 @@ from agentmesh.toolbox.looking import Looked, look
 from agentmesh.toolbox.targets import ASK, Source, Wrap, is_foreign, source_words
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
-
-_LAG_SECONDS: Final = 0.05
 
 
 class Outside:
@@ -70,8 +67,6 @@ class Outside:
                 policy=Policy(mode=mode, known=pinned if key is None else KnownKeys(listed=[key])),
                 ledger=log,
                 keys=keys,
-                # What an agent is told stands in the same ledger, and after it, before the agent is told.
-                lag=_LAG_SECONDS,
             )
             wraps[name] = partial(signed_transport, signing=signing, peer=pin, audience=key)
         return wraps
@@ -130,7 +125,8 @@ def answering(
     """How a served mesh signs its answers and judges who calls: for `sign_server`. `mode` overrides the mesh file's.
 
     It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned. What a host
-    that does not sign asks stands in the dialogue it begins, which says so; a second record of it would say no more.
+    that does not sign asks stands in the dialogue it begins, which says so; a second record of it would say no more. Nothing
+    leaves before it is durable, as all that a mesh says.
     Raises: LedgerError where the host's key cannot be read; SigningError where a file beside it is damaged.
     """
     known = KnownKeys(listed=mesh.serve.keys) if mesh.serve.keys else known_keys(place)
@@ -147,6 +143,7 @@ def answering(
         ledger=log,
         keys=keys,
         record_unsigned=False,
+        lag=0.0,
     )
 
 

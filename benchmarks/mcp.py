@@ -7,8 +7,8 @@
   ledger (SQLite, synchronous FULL) / the same call of the same tool between the SDK's own client and server, over
   standard input and output; medians of calls taken in turn, one here, one there.
 - signed_http_per_plain: the same over streamable HTTP.
-- lagging_stdio_per_plain, lagging_http_per_plain: the same in the same run, where both records may lag 50 ms behind
-  (`Signing.lag`): no answer waits for a disk, and many calls share a commit.
+- waiting_stdio_per_plain, waiting_http_per_plain: the same in the same run, where each answer waits until the record of it is
+  durable (`Signing.lag` of 0), on both sides. Otherwise it may lag 50 ms behind, and many calls share a commit.
 - mesh64_per_plain: calls a second of 64 assistants at once, each an MCP client with a connection of its own over HTTP,
   that ask an agent of a mesh with a scripted model (`agentmesh serve --http`, every answer a recorded dialogue) / those
   of the same 64 at a server of the SDK whose tool gives the same answer at once; medians of rounds taken in turn.
@@ -51,7 +51,7 @@ STDIO: Final = "signed_stdio_per_plain"
 HTTP: Final = "signed_http_per_plain"
 MESH: Final = "mesh64_per_plain"
 NAMES: Final = (STDIO, HTTP, MESH)
-LAGGING: Final = {STDIO: "lagging_stdio_per_plain", HTTP: "lagging_http_per_plain"}
+WAITING: Final = {STDIO: "waiting_stdio_per_plain", HTTP: "waiting_http_per_plain"}
 MOST: Final = {STDIO: 1.5, HTTP: 1.4}
 LEAST: Final = {MESH: 0.6}
 ASSISTANTS: Final = 64
@@ -83,11 +83,11 @@ QUICK: Final = Extent(calls=100, warm=20, rounds=1, seconds=2.0)
 def call_figures(
     name: str, transport: Transport, folder: Path, extent: Extent, kinds: Sequence[Kind]
 ) -> list[Figure]:
-    """Signed calls beside plain ones: those that wait for the ledgers, those that do not."""
+    """Signed calls beside plain ones: those that do not wait for the ledgers, those that do."""
     measure = partial(times_in_turn, calls=extent.calls, warm=extent.warm, kinds=kinds)
     taken = anyio.run(measure, transport, folder, _environment())
     plain, figures = taken["plain"], []
-    for kind, called in (("signed", name), ("lagging", LAGGING[name])):
+    for kind, called in (("signed", name), ("waiting", WAITING[name])):
         signed = taken[kind]
         said = (
             f"{_ms(median(signed))} / {_ms(median(plain))}, {extent.calls} calls of each in turn; "
@@ -156,7 +156,7 @@ def _machine() -> str:
 
 def measured(name: str, folder: Path, extent: Extent, *, parts: bool) -> list[Figure]:
     """One figure, or two that are made of the same calls."""
-    kinds: list[Kind] = ["plain", "signed", "lagging", *(["unrecorded"] if parts else [])]  # type: ignore[list-item]
+    kinds: list[Kind] = ["plain", "signed", "waiting", *(["unrecorded"] if parts else [])]  # type: ignore[list-item]
     if name == MESH:
         return [mesh_figure(folder, extent)]
     return call_figures(name, "stdio" if name == STDIO else "http", folder, extent, kinds)

@@ -1,8 +1,8 @@
 """Servers with one trivial tool, plain, signed, or signed and recorded: what a call costs, and what the statements add to it.
 
-    python benchmarks/figures/calls.py plain|signed|lagging|unrecorded stdio|http FOLDER
+    python benchmarks/figures/calls.py plain|signed|waiting|unrecorded stdio|http FOLDER
 
-`lagging`: the records of both sides may lag 50 ms behind (`Signing.lag`).
+`signed` is what one gets: each record may lag 50 ms behind. `waiting`: both sides wait until it is durable (`Signing.lag` of 0).
 
 Over HTTP the first line on standard output is the address.
 """
@@ -19,14 +19,13 @@ import anyio
 import uvicorn
 from mcp.server import MCPServer
 
-from agentmesh.serving.signing import KnownKeys, NonceStore, Policy, Signing, sign_server
+from agentmesh.serving.signing import LAG, KnownKeys, NonceStore, Policy, Signing, sign_server
 from agentmesh_ledger import KeyStore
 from agentmesh_ledger.log import Ledger
 
-Kind: TypeAlias = Literal["plain", "signed", "lagging", "unrecorded"]
+Kind: TypeAlias = Literal["plain", "signed", "waiting", "unrecorded"]
 Transport: TypeAlias = Literal["stdio", "http"]
 ANSWER: Final = "It is 391."
-LAG: Final = 0.05
 
 
 @contextmanager
@@ -52,7 +51,7 @@ def signing_side(folder: Path, name: Literal["client", "server"], kind: Kind) ->
             ledger=ledger,
             keys=keys,
             dialogue="benchmark",
-            lag=LAG if kind == "lagging" else 0.0,
+            lag=0.0 if kind == "waiting" else LAG,
         )
 
 

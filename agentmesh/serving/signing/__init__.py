@@ -2,7 +2,7 @@
 
 from agentmesh.serving.signing.client import signed_transport
 from agentmesh.serving.signing.failures import CODES, SigningError, SigningReason, reason_of
-from agentmesh.serving.signing.identity import KEY, Signing, claims
+from agentmesh.serving.signing.identity import KEY, LAG, Signing, claims
 from agentmesh.serving.signing.known import KnownKeys
 from agentmesh.serving.signing.memory import memory_transport
 from agentmesh.serving.signing.nonces import NonceStore
@@ -12,6 +12,7 @@ from agentmesh.serving.signing.server import Exchange, current_exchange, sign_se
 __all__ = [
     "CODES",
     "KEY",
+    "LAG",
     "Exchange",
     "KnownKeys",
     "Mode",

@@ -12,6 +12,8 @@ from agentmesh_ledger.log import Ledger
 
 KEY: Final = "dev.agentmesh/statement"
 """Where a statement stands in `_meta`, or in the data of an error."""
+LAG: Final = 0.05
+"""Seconds that a record may lag behind, unless somebody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +24,10 @@ class Signing:
     `dialogue` is that of calls which claim none. Who answers may leave calls that are not signed to what else it records of
     them: `record_unsigned`.
 
-    Both statements of a call are durable before its answer is let in, or out, unless the record may lag `lag` seconds
-    behind: then a crash loses the last of it, and never from the middle. What is appended to the same ledger afterwards
-    stands after it, so that who records what he makes of an answer loses nothing.
+    The record may lag `lag` seconds behind the answers that are let in, or out: no call waits for a disk then, and many share
+    a commit. A crash loses the last of it, and never from the middle; the other side still has that, signed. What is appended
+    to the same ledger afterwards stands behind it, so that who records what he makes of an answer loses nothing. With 0 both
+    statements of a call are durable before its answer is let in, or out.
     """
 
     key: AgentKey
@@ -34,7 +37,7 @@ class Signing:
     keys: KeyStore | None = None
     dialogue: str | None = None
     record_unsigned: bool = True
-    lag: float = 0.0
+    lag: float = LAG
 
     def subject_of(self, agent: str) -> str:
         """The subject of one of its agents."""

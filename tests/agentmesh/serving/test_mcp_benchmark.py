@@ -24,7 +24,7 @@ def test_each_figure_of_the_benchmark_is_measured(
     lines = done.stdout.splitlines()
     found = json.loads(lines[-1])
     ours = [
-        f"{kind}_{transport}_per_plain" for transport in ("stdio", "http") for kind in ("signed", "lagging")
+        f"{kind}_{transport}_per_plain" for transport in ("stdio", "http") for kind in ("signed", "waiting")
     ]
     names = [*ours, "mesh64_per_plain"]
     assert [line.split()[0] for line in lines[1:6]] == names
