@@ -358,6 +358,10 @@ def test_the_list_tells_each_hosts_file_and_our_entries_in_it(
     (home / ".cursor" / "mcp.json").write_text("{")
     broken = agentmesh("connect", "--list")
     assert broken.code == 3 and "cannot be read: " in broken.out
+    (home / ".cursor" / "mcp.json").unlink()
+    (home / ".cursor" / "mcp.json").mkdir()
+    broken = agentmesh("connect", "--list")
+    assert f"{home / '.cursor/mcp.json'}: cannot be read: Is a directory" in broken.out
 
 
 @pytest.mark.parametrize(
