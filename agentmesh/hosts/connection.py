@@ -152,7 +152,9 @@ def _found(host: Host, path: Path, machine: Machine) -> Found:
     try:
         present = os.path.lexists(path)
         ours = tuple(str(name) for name, entry in look(host, path).items() if is_ours(entry))
-    except (AgentMeshError, OSError) as error:
+    except OSError as error:
+        fault = error.strerror or str(error)
+    except AgentMeshError as error:
         fault = str(error)
     # A file in the home folder itself says nothing of its host; a folder of its own does.
     installed = present or (path.parent.is_dir() and str(path.parent) != machine.home)

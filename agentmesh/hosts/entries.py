@@ -106,14 +106,18 @@ def _require_handed_on(server: Launch, refused: frozenset[str], title: str) -> N
 
 
 def with_additions(entry: Entry, old: Mapping[object, object]) -> dict[str, object]:
-    """`entry` with what a person has added to the older one of ours: switches, timeouts, variables of their own."""
+    """`entry` with what a person has added to the older one of ours: switches, timeouts, variables of their own.
+
+    Variables are for a server that is started; beside an address some hosts take them for a mistake.
+    """
     found: dict[str, object] = dict(entry)
+    is_started = "command" in entry or "cmd" in entry
     for key, value in old.items():
         if not isinstance(key, str) or key in _OURS:
             continue
         if key not in _ENVIRONMENTS:
             found[key] = value
-        elif isinstance(value, dict):
+        elif is_started and isinstance(value, dict):
             added = {name: held for name, held in value.items() if name not in OWN_VARIABLES}
             fresh = entry.get(key)
             known = fresh if isinstance(fresh, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ def unreadable(data: bytes | bytearray) -> Response | None:
         return refusal(400, f"Parse error: more than {MAX_PARTS} values", code=PARSE_ERROR)
     try:
         text = data.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_number)
+        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
@@ -122,6 +123,12 @@ def _parts(data: bytes | bytearray) -> int:
 
 def _no_number(word: str) -> NoReturn:
     raise ValueError(f"{word} is no JSON")
+
+
+def _finite(word: str) -> float:
+    """A number beyond what a double holds is Infinity to whoever reads it into one."""
+    number = float(word)
+    return number if math.isfinite(number) else _no_number(word)
 
 
 def _is_deep(value: object) -> bool:

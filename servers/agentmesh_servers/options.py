@@ -112,6 +112,15 @@ def number(name: str, written: str | None, *, default: int, most: int) -> int:
     return int(written)
 
 
+def require_no_url(name: str, written: str) -> None:
+    """Lets pass what is no URL, which may hold a password. Raises `ServersError` `bad_option`."""
+    if "://" in written:
+        raise ServersError(
+            "bad_option",
+            f"{name} is a file: put a database's URL into an environment variable, and give its name as url_env",
+        )
+
+
 def named_folders(written: str) -> dict[str, str]:
     """The paths of `docs=PATH,code=PATH` by name. Raises `ServersError` `bad_option`."""
     found: dict[str, str] = {}
@@ -171,6 +180,8 @@ def _wrong(option: Option, written: str, place: Place) -> Iterator[Wrong]:
             flag(option.name, written)
         if option.kind == "number":
             number(option.name, written, default=1, most=option.most)
+        if option.kind == "file":
+            require_no_url(option.name, written)
         folders = {"": written} if option.kind == "folder" else {}
         if option.kind == "folders":
             folders = named_folders(written)

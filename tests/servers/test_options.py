@@ -117,3 +117,14 @@ def test_a_database_may_come_from_the_environment(tmp_path: Path, monkeypatch: p
     for option, value in (("rows", "5001"), ("timeout", "0"), ("write", "1")):
         with pytest.raises(ServersError, match=option):
             build("sql", **{option: value})
+
+
+def test_a_databases_url_in_the_place_of_a_file_is_not_told_again(tmp_path: Path) -> None:
+    given = {"database": "postgresql://me:hunter2@host/library"}
+    (found,) = mistakes("sql", given, tmp_path.joinpath)
+    assert (found.option, found.reason) == ("database", "bad_value")
+    with pytest.raises(ServersError) as caught:
+        build("sql", **given)
+    assert caught.value.reason == "bad_option"
+    for text in (found.text, caught.value.message):
+        assert "hunter2" not in text and "url_env" in text

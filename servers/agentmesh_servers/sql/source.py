@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Final, Literal
 
 from agentmesh_servers.errors import ServersError
-from agentmesh_servers.options import DEFAULT_ROWS, DEFAULT_SECONDS, MAX_ROWS, MAX_SECONDS, flag, number
+from agentmesh_servers.options import (
+    DEFAULT_ROWS,
+    DEFAULT_SECONDS,
+    MAX_ROWS,
+    MAX_SECONDS,
+    flag,
+    number,
+    require_no_url,
+)
 
 FILE_VARIABLE: Final = "AGENTMESH_SQL_DATABASE"
 URL_VARIABLE: Final = "AGENTMESH_SQL_URL"
@@ -61,6 +69,7 @@ class Source:
 
 
 def _file(written: str) -> str:
+    require_no_url("database", written)
     try:
         path = Path(written).expanduser().resolve()
         there = path.is_file()

@@ -278,6 +278,18 @@ def test_what_a_person_has_added_to_our_entry_stays_when_it_is_replaced(
     assert mine.strip("\n,") in held and "MINE" in held and "other.toml" in held and "/mesh.toml" not in held
 
 
+@pytest.mark.parametrize("host", [host for host in PLACES if host != "claude-desktop"])
+def test_a_server_that_runs_elsewhere_keeps_no_variables_of_one_that_was_started(
+    agentmesh: Agentmesh, home: Path, mesh: Path, host: str, installed: None
+) -> None:
+    """Codex reads nothing of a file in which an address has an `env` beside it."""
+    existing(home, host)
+    assert agentmesh("connect", host, mesh, "--env", "MINE=1").code == 0
+    assert agentmesh("connect", host, mesh, "--http", "http://127.0.0.1:8765/mcp").code == 0
+    held = (home / PLACES[host][0]).read_text()
+    assert "127.0.0.1:8765" in held and "MINE" not in held
+
+
 def test_what_cannot_be_written_again_is_not_lost_unasked(
     agentmesh: Agentmesh, home: Path, mesh: Path, installed: None
 ) -> None:
@@ -358,6 +370,10 @@ def test_the_list_tells_each_hosts_file_and_our_entries_in_it(
     (home / ".cursor" / "mcp.json").write_text("{")
     broken = agentmesh("connect", "--list")
     assert broken.code == 3 and "cannot be read: " in broken.out
+    (home / ".cursor" / "mcp.json").unlink()
+    (home / ".cursor" / "mcp.json").mkdir()
+    broken = agentmesh("connect", "--list")
+    assert f"{home / '.cursor/mcp.json'}: cannot be read: Is a directory" in broken.out
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,7 @@ async def test_a_browser_that_asks_first_is_told_what_a_page_may_send(
         rb'{"jsonrpc": "2.0", "id": "\ud800", "method": "ping"}',
         b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": NaN}}',
         b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": -Infinity}}',
+        b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"a": [-1e999]}}',
         b'{"jsonrpc": "2.0", "id": ' + b"9" * 5_000 + b', "method": "ping"}',
         b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": [' + b"[]," * 60_000 + b"0]}",
         b'{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": ' + b"[" * 70 + b"]" * 70 + b"}",
