@@ -10,7 +10,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver.prompts.base import Prompt, PromptArgument
 
 from agentmesh.mesh import Mesh
-from agentmesh.mesh.spec import PromptSpec
+from agentmesh.mesh.spec import PromptSpec, first_sentence
 from agentmesh.serving.icon import ICON
 
 PLACEHOLDER: Final = re.compile(r"\{([A-Za-z_]\w*)\}")
@@ -39,7 +39,7 @@ def _prompt(name: str, spec: PromptSpec) -> Prompt:
     return Prompt(
         name=name,
         title=spec.title or name,
-        description=spec.about,
+        description=spec.about or spec.title or first_sentence(spec.text),
         arguments=[PromptArgument(name=each, description=None, required=True) for each in names],
         fn=_filling(spec.text, names),
         icons=[ICON],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeVar
@@ -25,6 +26,7 @@ from agentmesh_ledger import LedgerError
 CHECKPOINT: Final = "ledger://checkpoint"
 MOST_LISTED: Final = 50
 _READERS: Final = Annotations(audience=["user", "assistant"])
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 _T = TypeVar("_T")
 
 
@@ -84,8 +86,11 @@ def add_resources(server: MCPServer, dialogues: Dialogues, updates: Updates) -> 
         mime_type="application/json",
         icons=[ICON],
     )
-    async def entry(n: int) -> str:
-        return await _read(partial(ledger_record.entry_json, log, n))
+    async def entry(n: str) -> str:
+        # Not an integer of the SDK's making: to what is none it answers with an internal error.
+        if not _NUMBER.fullmatch(n):
+            raise ResourceNotFoundError("an entry is named by its number, as in ledger://entry/12")
+        return await _read(partial(ledger_record.entry_json, log, int(n)))
 
     def changed(dialogue: str, event: Event) -> None:
         updates.changed(

@@ -46,6 +46,7 @@ def test_the_tables_and_figures_are_those_of_the_code(page: str) -> None:
     modes = re.findall(r"^\| `(\w+)` \| [a-z]", page, re.MULTILINE)
     assert tuple(modes) == get_args(Mode)
     assert f"At most {MAX_PINS:,} names" in page and f"more than {MAX_AGE:.0f} seconds" in page
+    assert f"within {signing.LAG * 1000:.0f} milliseconds (`Signing.lag`)" in page
     for name in signing.__all__:
-        if name not in ("CODES", "KEY", "Mode", "SigningError", "SigningReason", "Exchange"):
+        if name not in ("CODES", "KEY", "LAG", "Mode", "SigningError", "SigningReason", "Exchange"):
             assert name in page, name

@@ -33,6 +33,11 @@ async def test_prompts_fill_their_arguments_in(serve: Any, mode: str) -> None:
         listed = {prompt.name: prompt for prompt in (await client.list_prompts()).prompts}
         assert list(listed) == ["sum", "about", "usual_task"]
         assert (listed["sum"].title, listed["sum"].description) == ("A sum", "Adds two numbers")
+        # Some hosts and the conformance suite want a description of every prompt.
+        assert (listed["about"].title, listed["about"].description) == (
+            "about",
+            "Ask {agent} about {dialogue}.",
+        )
         assert [(each.name, each.required) for each in listed["sum"].arguments or []] == [
             ("a", True),
             ("b", True),

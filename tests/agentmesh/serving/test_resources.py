@@ -10,7 +10,7 @@ import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
-from mcp.types import ResourceUpdatedNotification, TextResourceContents
+from mcp.types import INVALID_PARAMS, ResourceUpdatedNotification, TextResourceContents
 
 from agentmesh.serving import updates
 from agentmesh_ledger import verify_proof, verify_transcript
@@ -91,6 +91,8 @@ async def test_checkpoint_and_entry_prove_each_other(serve: Any, mode: str) -> N
         "ledger://entry/999999",
         "ledger://entry/-1",
         "ledger://entry/1e3",
+        "ledger://entry/twelve",
+        "ledger://entry/%D9%A1",
         "ledger://nothing",
     ],
 )
@@ -100,6 +102,7 @@ async def test_what_is_not_there_is_an_error(serve: Any, mode: str, uri: str) ->
         await ask(client)
         with pytest.raises(MCPError) as caught:
             await client.read_resource(uri)
+        assert caught.value.error.code == INVALID_PARAMS
         assert "\x1b" not in caught.value.error.message and "Traceback" not in caught.value.error.message
 
 
