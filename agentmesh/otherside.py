@@ -93,8 +93,8 @@ def find_served(url: str, place: LogPlace, mesh: Mesh | None) -> Served:
     """The served mesh at `url`, as this mesh knows it.
 
     Raises:
-        AgentMeshError: no key of it is known here, so that anybody might answer in its place.
-        SigningError: the file of known keys is damaged.
+        AgentMeshError: no key of it is known here, so that anybody might answer in its place; or the file of known keys
+            is damaged (`unreadable`).
     """
     peers = {} if mesh is None else remote_peers(mesh)
     peer = next((each for each in peers.values() if each.spec.url == url), None)

@@ -144,7 +144,7 @@ class Target:
         if isinstance(self.address, MCPServer):
             yield Connection(client=make(self.address), watch=watch)
         elif isinstance(self.address, str):
-            transport = over_http(self.address, token=self.token)
+            transport = over_http(self.address, token=self.token, watch=watch)
             yield Connection(client=make(watched(self._wrapped(transport), watch)), watch=watch)
         else:
             with captured_stderr() as (errors, last_words):
@@ -158,12 +158,22 @@ class Target:
 
 @asynccontextmanager
 async def over_http(
-    url: str, *, token: str | None = None, largest: int = _LARGEST_EVENT
+    url: str, *, token: str | None = None, largest: int = _LARGEST_EVENT, watch: Watch | None = None
 ) -> AsyncIterator[Streams]:
-    """A transport over streamable HTTP. `token` goes with every request; an answer may have `largest` bytes."""
+    """A transport over streamable HTTP. `token` goes with every request; an answer may have `largest` bytes.
+
+    The `watch` is told of an answer that wants another token: the SDK makes the same error of every status.
+    """
+
+    async def look(response: httpx2.Response) -> None:
+        if watch is not None and response.status_code in (401, 403):
+            watch.unwelcome = response.status_code
+
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     # The client is ours to close: the SDK closes only what it made.
-    async with httpx2.AsyncClient(headers=headers, timeout=_HTTP_TIMEOUT) as http:
+    async with httpx2.AsyncClient(
+        headers=headers, timeout=_HTTP_TIMEOUT, event_hooks={"response": [look]}
+    ) as http:
         async with streamable_http_client(url, http_client=http, max_sse_event_size=largest) as streams:
             yield streams
 
