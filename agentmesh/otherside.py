@@ -26,7 +26,7 @@ from agentmesh.recorder import HOST
 from agentmesh.serving.signing import KnownKeys, Policy, Signing, reason_of, signed_transport
 from agentmesh.serving.signing.record import wire_dialogue
 from agentmesh.toolbox import failures
-from agentmesh.toolbox.targets import over_http
+from agentmesh.toolbox.web import over_http
 from agentmesh_ledger import AgentId, KeyStore, LedgerError, TranscriptAudit, Verified
 from agentmesh_ledger import Policy as LogPolicy
 from agentmesh_ledger.source import is_ledger, opened
