@@ -225,7 +225,17 @@ def _between(side: Side, other: Side) -> list[Exchanged]:
 
 
 def _is_with(messages: Sequence[Exchanged], other: Side) -> bool:
-    return any(each.parties & other.keys for each in messages)
+    return any(each.parties & other.keys or _is_from(each, other.origin) for each in messages)
+
+
+def _is_from(each: Exchanged, origin: str) -> bool:
+    """Whether an answer came to us in the name of that origin, whatever key it had then: a key may be changed and left out.
+
+    Of a request that says nothing: whoever asks may call himself anything.
+    """
+    if each.sealed is None or each.flaw or each.refused or (each.kind, each.part) != ("received", "answer"):
+        return False
+    return bool(origin) and each.sealed.statement.subject.rpartition("@")[2] == origin
 
 
 def _is_shown(messages: Sequence[Exchanged], other: Side) -> bool:
