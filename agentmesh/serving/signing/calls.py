@@ -239,6 +239,8 @@ class Calls:
             statement.request != asked.digest
         ):
             raise SigningError("swapped_result", "the answer was signed for another request")
+        if asked.sealed is not None and statement.dialogue != asked.dialogue:
+            raise SigningError("swapped_result", "the answer was signed for another dialogue")
         if asked.sealed is None:
             # A signed request has one nonce and so one answer; of an unsigned one any answer could come again.
             self._policy.nonces.remember(statement.author, statement.nonce, until)

@@ -26,7 +26,7 @@ from agentmesh.serving.signing import (
     signed_transport,
 )
 from agentmesh.toolbox import failures
-from agentmesh_ledger.statement import open_wire
+from agentmesh_ledger.statement import open_wire, seal_statement
 
 pytestmark = pytest.mark.anyio
 
@@ -528,3 +528,21 @@ async def test_a_pin_is_kept_for_the_next_connection(house: Any, server: Any, tm
         transport = signed_transport(memory_transport(server), again, peer="lab")
         async with Client(transport, mode="2026-07-28") as client:
             assert (await client.call_tool("echo", {"text": "x"})).content[0].text == "x"
+
+
+@eras
+async def test_an_answer_that_its_server_signed_for_another_dialogue_is_refused(house: Any, era: str) -> None:
+    """Else the caller's record would hold a statement that belongs elsewhere."""
+
+    def moved(message: Any) -> Any:
+        place = message["result"]["_meta"]
+        statement = open_wire(place[KEY]).statement
+        key = house.there_keys.agent("there")
+        place[KEY] = dict(seal_statement(key, replace(statement, dialogue="d2")).wire)
+        return message
+
+    async with house.client("memory", era, house.here()) as client:
+        house.middleman.answers = moved
+        with pytest.raises(MCPError) as caught:
+            await client.call_tool("echo", {"text": "x"})
+        assert reason_of(caught.value) == "swapped_result"
