@@ -6,7 +6,7 @@ statements, signed by their authors, about the same content; and where they do n
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -95,13 +95,16 @@ class _Pairing:
 
     def compare(self, ours: list[Exchanged], theirs: list[Exchanged]) -> None:
         """The messages of one exchange and part. A side should hold one; one that holds two said two things."""
-        left, right = list(ours), list(theirs)
+        left: list[Exchanged] = []
+        rest: dict[str, deque[Exchanged]] = defaultdict(deque)
+        for yours in theirs:
+            rest[yours.statement].append(yours)
         for mine in ours:
-            yours = next((each for each in right if each.statement == mine.statement), None)
-            if yours is not None:
-                left.remove(mine)
-                right.remove(yours)
-                self._alike(mine, yours)
+            if rest[mine.statement]:
+                self._alike(mine, rest[mine.statement].popleft())
+            else:
+                left.append(mine)
+        right = sorted((each for others in rest.values() for each in others), key=lambda each: each.index)
         for mine, yours in zip(left, right, strict=False):
             self._found("differs", _why(mine, yours), mine, yours)
         shorter = min(len(left), len(right))
@@ -222,7 +225,17 @@ def _between(side: Side, other: Side) -> list[Exchanged]:
 
 
 def _is_with(messages: Sequence[Exchanged], other: Side) -> bool:
-    return any(each.parties & other.keys for each in messages)
+    return any(each.parties & other.keys or _is_from(each, other.origin) for each in messages)
+
+
+def _is_from(each: Exchanged, origin: str) -> bool:
+    """Whether an answer came to us in the name of that origin, whatever key it had then: a key may be changed and left out.
+
+    Of a request that says nothing: whoever asks may call himself anything.
+    """
+    if each.sealed is None or each.flaw or each.refused or (each.kind, each.part) != ("received", "answer"):
+        return False
+    return bool(origin) and each.sealed.statement.subject.rpartition("@")[2] == origin
 
 
 def _is_shown(messages: Sequence[Exchanged], other: Side) -> bool:

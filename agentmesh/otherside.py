@@ -26,7 +26,7 @@ from agentmesh.recorder import HOST
 from agentmesh.serving.signing import KnownKeys, Policy, Signing, reason_of, signed_transport
 from agentmesh.serving.signing.record import wire_dialogue
 from agentmesh.toolbox import failures
-from agentmesh.toolbox.targets import over_http
+from agentmesh.toolbox.web import over_http
 from agentmesh_ledger import AgentId, KeyStore, LedgerError, TranscriptAudit, Verified
 from agentmesh_ledger import Policy as LogPolicy
 from agentmesh_ledger.source import is_ledger, opened
@@ -93,8 +93,8 @@ def find_served(url: str, place: LogPlace, mesh: Mesh | None) -> Served:
     """The served mesh at `url`, as this mesh knows it.
 
     Raises:
-        AgentMeshError: no key of it is known here, so that anybody might answer in its place.
-        SigningError: the file of known keys is damaged.
+        AgentMeshError: no key of it is known here, so that anybody might answer in its place; or the file of known keys
+            is damaged (`unreadable`).
     """
     peers = {} if mesh is None else remote_peers(mesh)
     peer = next((each for each in peers.values() if each.spec.url == url), None)
@@ -122,7 +122,8 @@ async def fetch_side(served: Served, ours: Side, place: LogPlace, keys: KeyStore
     Raises:
         AgentMeshError: it cannot be reached, or hands out what is not its own. LedgerError: a transcript does not verify.
     """
-    wanted = sorted(_dialogues(ours, served.key))
+    keys_of_it = _keys_of(ours, served.key)
+    wanted = sorted(_dialogues(ours, keys_of_it))
     if len(wanted) > MOST_DIALOGUES:
         raise AgentMeshError(
             "usage",
@@ -132,7 +133,7 @@ async def fetch_side(served: Served, ours: Side, place: LogPlace, keys: KeyStore
     side = Side(
         origin="",
         dialogues=frozenset(wanted),
-        keys=frozenset({served.key}),
+        keys=keys_of_it,
         exchanged=(),
         retold=(),
         entries=0,
@@ -142,7 +143,7 @@ async def fetch_side(served: Served, ours: Side, place: LogPlace, keys: KeyStore
             for dialogue in wanted:
                 text = await _transcript(client, dialogue)
                 if text is not None:
-                    found = _own(text, dialogue, served)
+                    found = _own(text, dialogue, served, keys_of_it)
                     side = replace(side, origin=found.origin).and_also(found)
     except failures.FAILURES as error:
         own = next(failures.refusals(error), None)
@@ -165,13 +166,26 @@ def _transport(served: Served, place: LogPlace, keys: KeyStore | None) -> Transp
     return signed_transport(transport, signing, peer=served.name, audience=served.key)
 
 
-def _dialogues(ours: Side, key: AgentId) -> Iterator[str]:
+def _keys_of(ours: Side, key: AgentId) -> frozenset[str]:
+    """The key, and those that answered us in the same name before it: the other side may have changed its key."""
+    answers = [
+        each.sealed.statement
+        for each in ours.exchanged
+        if (each.kind, each.part) == ("received", "answer")
+        and each.sealed is not None
+        and not (each.flaw or each.refused)
+    ]
+    names = {each.subject for each in answers if each.author == key}
+    return frozenset({key, *(each.author for each in answers if each.subject in names)})
+
+
+def _dialogues(ours: Side, keys: frozenset[str]) -> Iterator[str]:
     """Where the other side records the exchanges that we began."""
     found: set[str] = set()
     for each in ours.exchanged:
         if each.kind == "sent" and each.part == "request" and each.sealed is not None:
             statement = each.sealed.statement
-            if statement.audience == key or each.peer == key:
+            if statement.audience in keys or each.peer in keys:
                 found.add(wire_dialogue(statement.author, statement.dialogue))
     yield from found
 
@@ -190,7 +204,7 @@ async def _transcript(client: Client, dialogue: str) -> bytes | None:
     return texts[0].encode("utf-8", "replace")
 
 
-def _own(text: bytes, dialogue: str, served: Served) -> Side:
+def _own(text: bytes, dialogue: str, served: Served, keys: frozenset[str]) -> Side:
     """The fetched dialogue, verified. Raises: LedgerError; AgentMeshError where it is another, or another's."""
     try:
         audit = TranscriptAudit(BytesIO(text))
@@ -202,7 +216,7 @@ def _own(text: bytes, dialogue: str, served: Served) -> Side:
         raise
     if side.dialogues != frozenset({dialogue}):
         raise AgentMeshError("not_verified", f"{served.url} handed out another dialogue than {dialogue}")
-    if served.key not in side.keys:
+    if not keys & side.keys:
         told = f"the record of {dialogue} is not signed by {served.key}, the key known of {served.name}"
         raise AgentMeshError("not_verified", f"{served.url}: {told}")
     return side

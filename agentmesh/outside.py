@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 
+from agentmesh.errors import AgentMeshError
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh
 from agentmesh.mesh.peers import RemotePeer, remote_agents, remote_peers
 from agentmesh.mesh.spec import SigningMode
 from agentmesh.recorder import HOST
-from agentmesh.serving.signing import KnownKeys, NonceStore, Policy, Signing, claims, signed_transport
+from agentmesh.serving.signing import (
+    KnownKeys,
+    NonceStore,
+    Policy,
+    Signing,
+    SigningError,
+    claims,
+    signed_transport,
+)
 from agentmesh.toolbox import PinFile, Remote, Servers, Toolbox
 from agentmesh.toolbox.looking import Looked, look
 from agentmesh.toolbox.targets import ASK, Source, Wrap, is_foreign, source_words
@@ -49,10 +58,19 @@ class Outside:
         """The servers and peers that are held to their pins: how each is started or reached."""
         return {name: source_words(each) for name, each in self.sources().items() if is_foreign(each)}
 
+    def keys_of(self, known: KnownKeys) -> dict[str, str]:
+        """The keys that those which are signed must sign with, as far as they are known."""
+        found = {
+            name: key or known.pin_of("server", pin)
+            for name, (mode, pin, key) in self._signing().items()
+            if mode != "off"
+        }
+        return {name: key for name, key in found.items() if key is not None}
+
     def wraps(self, keys: KeyStore, log: Ledger | None) -> dict[str, Wrap]:
         """The signing of those connections that are signed; what is exchanged over them is recorded in `log`.
 
-        Raises: LedgerError where a key cannot be read; SigningError where the file of known keys is damaged.
+        Raises: LedgerError where a key cannot be read; AgentMeshError(unreadable) where the file of known keys is damaged.
         """
         wraps: dict[str, Wrap] = {}
         if not self.is_signed:
@@ -114,9 +132,12 @@ def pin_file(mesh: Mesh) -> PinFile:
 def known_keys(place: LogPlace) -> KnownKeys:
     """The pinned keys of those whom the mesh calls, and of those who call it.
 
-    Raises: SigningError where the file is damaged.
+    Raises: AgentMeshError(unreadable) where the file is damaged.
     """
-    return KnownKeys(path=place.known_keys)
+    try:
+        return KnownKeys(path=place.known_keys)
+    except SigningError as error:
+        raise AgentMeshError("unreadable", error.message, hint=error.hint) from error
 
 
 def answering(
@@ -127,7 +148,8 @@ def answering(
     It answers under the host's key and to its origin. Callers' keys are those that the file lists, else pinned. What a host
     that does not sign asks stands in the dialogue it begins, which says so; a second record of it would say no more. Nothing
     leaves before it is durable, as all that a mesh says.
-    Raises: LedgerError where the host's key cannot be read; SigningError where a file beside it is damaged.
+    Raises: LedgerError where the host's key cannot be read; AgentMeshError(unreadable) or SigningError where a file
+    beside it is damaged.
     """
     known = KnownKeys(listed=mesh.serve.keys) if mesh.serve.keys else known_keys(place)
     policy = Policy(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from agentmesh_ledger import JsonValue, LedgerError, Record
 from agentmesh_ledger.jcs import canonical
 
 _CALL: Final = "tools/call"
+# As many calls in the same words are looked at for each request: a record may have any number, all of them open.
+_MOST_ALIKE: Final = 64
 _LATE: Final = re.compile(r" did not answer within ([0-9]+(?:\.[0-9]+)?) seconds")
 # How the SDK's client says that an answer does not fit the tool's output schema.
 _UNFIT: Final = re.compile(
@@ -57,7 +60,7 @@ class _Asked:
     index: int
     exchange: str
     tool: str
-    arguments: JsonValue
+    arguments: bytes | None
     author: str
     time: str
     answers: tuple[Exchanged, ...]
@@ -91,32 +94,38 @@ class _Caller:
         by_dialogue: dict[str, list[Record]] = defaultdict(list)
         for record in self._records:
             by_dialogue[record.message.dialogue].append(record)
-        for dialogue, records in by_dialogue.items():
-            sent = [each for each in self._sent if each.dialogue == dialogue]
-            asked = [each for one in sent if (each := self._asked(one, sent)) is not None]
+        for dialogue, sent in _by_dialogue(self._sent).items():
+            records = by_dialogue[dialogue]
+            waits = self._waits(sent)
+            asked = [each for one in sent if (each := self._asked(one, waits)) is not None]
             # Who uses the signed transport alone records no calls.
             if asked and any(each.message.kind in ("open", "call") for each in records):
                 yield from _Calls(records, asked).contradictions()
 
-    def _asked(self, one: Exchanged, sent: Sequence[Exchanged]) -> _Asked | None:
+    def _waits(self, sent: Sequence[Exchanged]) -> dict[str, list[Exchanged]]:
+        """What came of waiting for each handle."""
+        found: dict[str, list[Exchanged]] = defaultdict(list)
+        for each in sent:
+            asked = each.read()
+            arguments = asked.get("arguments")
+            if asked.get("name") == WAIT_TOOL and isinstance(arguments, dict):
+                found[str(arguments.get("dialogue"))] += self._received[each.exchange]
+        return found
+
+    def _asked(self, one: Exchanged, waits: Mapping[str, list[Exchanged]]) -> _Asked | None:
         content = one.read()
         tool = content.get("name")
         if not isinstance(tool, str) or tool == WAIT_TOOL:
             return None
         answers = list(self._received[one.exchange])
-        handles = {_handle(each) for each in answers} - {None}
-        for other in sent:
-            waits = other.read()
-            arguments = waits.get("arguments")
-            if waits.get("name") == WAIT_TOOL and isinstance(arguments, dict):
-                if arguments.get("dialogue") in handles:
-                    answers += self._received[other.exchange]
+        for handle in {_handle(each) for each in answers} - {None}:
+            answers += waits.get(str(handle), ())
         statement = None if one.sealed is None else one.sealed.statement
         return _Asked(
             index=one.index,
             exchange=one.exchange,
             tool=tool,
-            arguments=content.get("arguments") or {},
+            arguments=_form(content.get("arguments") or {}),
             author="" if statement is None else statement.author,
             time="" if statement is None else statement.time,
             answers=tuple(answers),
@@ -134,7 +143,16 @@ class _Calls:
         for each in self._results:
             if each.message.reply_to is not None:
                 self._ends.setdefault(each.message.reply_to, each.index)
+        self._alike: dict[tuple[str, bytes | None], list[Record]] = defaultdict(list)
+        for each in self._calls.values():
+            arguments = _part(each, "arguments")
+            if arguments is not None:
+                self._alike[str(each.message.facts.get("tool")), _form(read_object(arguments))].append(each)
+        self._asked_for: dict[int, list[_Asked]] = defaultdict(list)
         self._may_be = {each.index: self._calls_of(each) for each in asked}
+        for one in asked:
+            for call in self._may_be[one.index]:
+                self._asked_for[call.index].append(one)
 
     def contradictions(self) -> Iterator[Contradiction]:
         answered: set[int] = set()
@@ -144,7 +162,7 @@ class _Calls:
                 yield _contradiction(result, self._asked[-1], "it is the result of no call, or a second one")
                 continue
             answered.add(call.index)
-            asked = self._asked_of(call)
+            asked = self._asked_for[call.index]
             if asked and not self._has_rivals(call, asked) and (why := _unlike(result, asked)):
                 yield _contradiction(result, asked[-1], why)
         # Of a call whose arguments are withheld nobody can say what it asked.
@@ -158,13 +176,12 @@ class _Calls:
 
     def _calls_of(self, asked: _Asked) -> list[Record]:
         """The calls that a request may have been sent for: the last alike before it, and those alike that were open then."""
-        alike = [each for each in self._calls.values() if _is_of(asked, each)]
+        calls = self._alike[asked.tool, asked.arguments]
+        before = bisect_left(calls, asked.index, key=lambda each: each.index)
+        alike = calls[max(0, before - _MOST_ALIKE) : before]
         own = [each for each in alike if each.message.author == asked.author] or alike
         last = max((each.index for each in own), default=0)
         return [each for each in own if each.index == last or self._ends.get(each.index, last + 1) > last]
-
-    def _asked_of(self, call: Record) -> list[_Asked]:
-        return [each for each in self._asked if call in self._may_be[each.index]]
 
     def _has_rivals(self, call: Record, asked: Sequence[_Asked]) -> bool:
         """Whether the same was asked of several at once: then nobody can say which of the results is this side's."""
@@ -226,13 +243,6 @@ class _Answerer:
         by_lead = [_text(each) or "" for each in says if each.message.author == says[-1].message.author]
         if answer != _plain(" ".join(by_lead)):
             yield _contradiction(says[-1], sent, "it is not what was answered to who asked")
-
-
-def _is_of(asked: _Asked, call: Record) -> bool:
-    if call.index > asked.index or call.message.facts.get("tool") != asked.tool:
-        return False
-    arguments = _part(call, "arguments")
-    return arguments is not None and _same(read_object(arguments), asked.arguments)
 
 
 def _unlike(result: Record, asked: Sequence[_Asked]) -> str:
@@ -310,12 +320,23 @@ def _text(record: Record) -> str | None:
 
 def _same(one: JsonValue, other: JsonValue) -> bool:
     """Whether both say the same in canonical form, in which 0.0 is 0: the content of a statement has gone through it."""
+    form = _form(one)
+    return form is not None and form == _form(other)
+
+
+def _form(value: JsonValue) -> bytes | None:
+    """The canonical form; None where there is none, as of a number beyond 2**53: then it was not signed like this."""
     try:
-        return canonical(one) == canonical(other)
-    except (
-        LedgerError
-    ):  # no canonical form, as a number beyond 2**53 has none: then it was not signed like this
-        return False
+        return canonical(value)
+    except LedgerError:
+        return None
+
+
+def _by_dialogue(messages: Sequence[Exchanged]) -> dict[str, list[Exchanged]]:
+    found: dict[str, list[Exchanged]] = defaultdict(list)
+    for each in messages:
+        found[each.dialogue].append(each)
+    return found
 
 
 def _plain(text: str) -> str:

@@ -46,16 +46,18 @@ ServersArgument: TypeAlias = Annotated[
 
 @app.command("list", epilog=example("agentmesh pins list examples/desk"))
 def list_pins(mesh: MeshArgument, json: JsonOption = False) -> None:
-    """List what is pinned: every server's tools, and the keys of peers."""
+    """List what is pinned: every server's tools, and the keys of those that sign."""
+    from agentmesh.outside import known_keys
     from agentmesh.view.pins import pin_json, pin_text
     from agentmesh.view.text import json_line
 
-    _, outside, file = _opened(mesh)
+    loaded, outside, file = _opened(mesh)
     held = outside.held()
     pins = file.pins()
+    keys = outside.keys_of(known_keys(loaded.log_place))
     for pin in pins:
-        used = held.get(pin.server) == pin.source
-        print(json_line(pin_json(pin, used=used)) if json else pin_text(pin, used=used))
+        used, key = held.get(pin.server) == pin.source, keys.get(pin.server)
+        print(json_line(pin_json(pin, used=used, key=key)) if json else pin_text(pin, used=used, key=key))
     missing = sorted(held.items() - {(pin.server, pin.source) for pin in pins})
     if not json:
         for server, source in missing:
@@ -112,6 +114,7 @@ def forget(
 
     loaded, outside, file = _opened(mesh)
     known = known_keys(loaded.log_place)
+    file.pins()  # where they cannot be read, no key is forgotten either
     names = [*servers, *(outside.peers[name].pin for name in servers if name in outside.peers)]
     keys = [name for name in dict.fromkeys(names) if known.forget("server", name)]
     gone = file.forget(servers)

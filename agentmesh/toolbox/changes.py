@@ -127,14 +127,23 @@ def _line(each: Difference) -> str:
     if each.field:
         return f"~ tool {name}, {_shown(each.field)}: {_change(each.before, each.after)}"
     if each.before is None:
-        return f"+ tool {name} is new"
+        return f"+ tool {name} is new{_beyond_ascii(each.tool)}"
     if each.after is None:
         return f"- tool {name} is gone"
-    return f"~ tool {name} is now called {_shown(each.after)}"
+    return f"~ tool {name} is now called {_shown(each.after)}{_beyond_ascii(each.after)}"
+
+
+def _beyond_ascii(name: str) -> str:
+    """The codes of a name's letters beyond ASCII, which may look like those of another name."""
+    codes = [f"U+{ord(letter):04X}" for letter in escaped(name)[:_WIDTH] if not letter.isascii()]
+    return f" (with {', '.join(dict.fromkeys(codes))})" if codes else ""
 
 
 def _change(before: str | None, after: str | None) -> str:
-    """Both values from a little before where they part, so that what was put at the end of a long text is seen."""
+    """Both values from a little before where they part, so that what was put at the end of a long text is seen.
+
+    How much more was changed than is shown is said, and of letters that may look alike, which they are.
+    """
     if before is None or after is None:
         return f"removed {_shown(before or '')}" if after is None else f"added {_shown(after)}"
     old, new = escaped(before), escaped(after)
@@ -143,7 +152,26 @@ def _change(before: str | None, after: str | None) -> str:
         min(len(old), len(new)),
     )
     start = max(0, parting - _BEFORE) if max(len(old), len(new)) > _WIDTH else 0
-    return f"{_window(old, start)} -> {_window(new, start)}"
+    hidden = max(len(old), len(new)) - _same_ending(old, new, parting) - start - _WIDTH
+    more = (
+        f" [{hidden:,} more characters up to the last that differs: --json shows all]" if hidden > 0 else ""
+    )
+    return f"{_window(old, start)} -> {_window(new, start)}{_codes(old[parting:], new[parting:])}{more}"
+
+
+def _same_ending(old: str, new: str, parting: int) -> int:
+    """How many letters both end with alike, after where they part."""
+    most = min(len(old), len(new)) - parting
+    ends = zip(reversed(old), reversed(new), strict=False)
+    return next((at for at, (one, other) in enumerate(ends) if one != other or at == most), most)
+
+
+def _codes(old: str, new: str) -> str:
+    """The first two letters that differ, by their codes, where one of them is beyond ASCII: they may look the same."""
+    one, other = old[:1], new[:1]
+    if (one + other).isascii() or not one or not other:
+        return ""
+    return f" (U+{ord(one):04X} -> U+{ord(other):04X})"
 
 
 def _window(text: str, start: int) -> str:

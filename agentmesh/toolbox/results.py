@@ -30,6 +30,10 @@ MAX_LINE: Final = 300
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-_])")
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
+# What takes up no room, or only room, and is neither a control nor a space: joiners, fillers, variation selectors.
+_UNSEEN: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 # How the SDK's server wraps what a tool raised, and how pydantic lists what is wrong with arguments.
 _WRAPPING: Final = re.compile(r"\AError executing tool [^\s:]+(?:: )?")
 _ARGUMENTS: Final = re.compile(r"\A[0-9]+ validation errors? for \S+\n")
@@ -87,7 +91,9 @@ def escaped(text: str) -> str:
 
 
 def _written_out(letter: str) -> str:
-    if unicodedata.category(letter)[0] != "C" and unicodedata.category(letter) not in ("Zl", "Zp"):
+    category = unicodedata.category(letter)
+    is_seen = category[0] not in "CZ" and not _UNSEEN.match(letter)
+    if is_seen or letter == " ":
         return letter
     code = ord(letter)
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

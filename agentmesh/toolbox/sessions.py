@@ -380,6 +380,9 @@ async def _first(*events: anyio.Event) -> None:
 async def _aside(connection: Connection) -> str:
     """What the server said beside the protocol, as a clause to append."""
     clauses = _nonsense(connection.watch)
+    if status := connection.watch.status:
+        wants = ", and wants another token (token_env)" if status in (401, 403) else ""
+        clauses += f"; it answered HTTP {status}{wants}"
     if connection.last_words is not None:
         await anyio.to_thread.run_sync(connection.last_words.wait, _LAST_WORDS_WAIT)
         lines = connection.last_words.text().strip().splitlines()

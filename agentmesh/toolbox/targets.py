@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
-import httpx2
 from mcp import Client
 from mcp.client import Transport
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.server import MCPServer
 from mcp.types import Implementation
 
@@ -26,7 +24,8 @@ from agentmesh.errors import ToolboxError
 from agentmesh.locations import is_address, is_program, place
 from agentmesh.toolbox.catalogue import any_tool
 from agentmesh.toolbox.stderr import LastWords, captured_stderr
-from agentmesh.toolbox.wire import Streams, Watch, watched
+from agentmesh.toolbox.web import over_http
+from agentmesh.toolbox.wire import Watch, watched
 from agentmesh_servers import ServersError
 from agentmesh_servers.options import placed
 
@@ -34,9 +33,6 @@ ASK: Final = "ask_"
 """How the tools begin that ask an agent."""
 
 _PEER_TRIES: Final = 5
-_LARGEST_EVENT: Final = 1024 * 1024
-# As the SDK's own client: an answer may be silent for long, a stream of changes is.
-_HTTP_TIMEOUT: Final = httpx2.Timeout(30.0, read=300.0)
 
 
 class ServerSource(Protocol):
@@ -144,7 +140,7 @@ class Target:
         if isinstance(self.address, MCPServer):
             yield Connection(client=make(self.address), watch=watch)
         elif isinstance(self.address, str):
-            transport = over_http(self.address, token=self.token)
+            transport = over_http(self.address, token=self.token, watch=watch)
             yield Connection(client=make(watched(self._wrapped(transport), watch)), watch=watch)
         else:
             with captured_stderr() as (errors, last_words):
@@ -154,18 +150,6 @@ class Target:
 
     def _wrapped(self, transport: Transport) -> Transport:
         return transport if self.wrap is None else self.wrap(transport)
-
-
-@asynccontextmanager
-async def over_http(
-    url: str, *, token: str | None = None, largest: int = _LARGEST_EVENT
-) -> AsyncIterator[Streams]:
-    """A transport over streamable HTTP. `token` goes with every request; an answer may have `largest` bytes."""
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    # The client is ours to close: the SDK closes only what it made.
-    async with httpx2.AsyncClient(headers=headers, timeout=_HTTP_TIMEOUT) as http:
-        async with streamable_http_client(url, http_client=http, max_sse_event_size=largest) as streams:
-            yield streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,12 +24,14 @@ class Watch:
     """What was seen on one connection.
 
     `ended` is set once the server's side is closed; `nonsense` is the first line that was no JSON-RPC message, or
-    empty. `stale` is set when the server says that its tools changed; whoever lists them again takes it back.
+    empty. `status` is that of the last answer over HTTP where it
+    was an error, else 0. `stale` is set when the server says that its tools changed; whoever lists them again takes it back.
     """
 
     def __init__(self) -> None:
         self.ended = anyio.Event()
         self.nonsense = ""
+        self.status = 0
         self.stale = False
 
     def see(self, item: SessionMessage | Exception) -> None:

@@ -9,14 +9,15 @@ from agentmesh.view.text import count, hanging, one_line
 _WIDTH = 200
 
 
-def pin_text(pin: Pin, *, used: bool) -> str:
-    """One pin on a line. One that is not `used` is of a server that the mesh file has no more, or starts otherwise."""
+def pin_text(pin: Pin, *, used: bool, key: str | None) -> str:
+    """One pin on a line, with the `key` that its server signs with. One that is not `used` is of a server that the mesh file has no more, or starts otherwise."""
     left = "" if used else "  (not used: the mesh file says otherwise)"
+    signs = f"  signs with {key}" if key and used else ""
     tools = count(len(pin.tools.tools), "tool")
-    return f"{pin.server}  {tools}  {pin.tools.digest[:16]}  since {pin.time}  {one_line(pin.source, _WIDTH)}{left}"
+    return f"{pin.server}  {tools}  {pin.tools.digest[:16]}  since {pin.time}  {one_line(pin.source, _WIDTH)}{signs}{left}"
 
 
-def pin_json(pin: Pin, *, used: bool) -> dict[str, object]:
+def pin_json(pin: Pin, *, used: bool, key: str | None) -> dict[str, object]:
     """The same for programs."""
     return {
         "server": pin.server,
@@ -25,6 +26,7 @@ def pin_json(pin: Pin, *, used: bool) -> dict[str, object]:
         "time": pin.time,
         "tools": [tool["name"] for tool in pin.tools.tools],
         "used": used,
+        "key": key if used else None,
     }
 
 

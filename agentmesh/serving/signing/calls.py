@@ -9,7 +9,16 @@ from typing import Final
 from mcp.shared.dispatcher import coerce_request_id
 from mcp.shared.jsonrpc_dispatcher import cancelled_request_id_from_params
 from mcp.shared.message import SessionMessage
-from mcp.types import ErrorData, JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
+from mcp.types import (
+    UNSUPPORTED_PROTOCOL_VERSION,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
+from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
 from agentmesh.serving.signing.identity import KEY, Signing
@@ -183,7 +192,7 @@ class Calls:
         if isinstance(answer, JSONRPCError) and refused is None:
             if call.asked.method in _NEGOTIATION:
                 self._refused = _told(answer.error)
-            elif sealed is None and self._policy.mode == "require" and call.asked.method not in HANDSHAKE:
+            if sealed is None and self._policy.mode == "require":
                 settled = Settled(item=SessionMessage(_unsigned_error(answer)))
         if call.entry is None:
             return settled
@@ -231,6 +240,8 @@ class Calls:
             statement.request != asked.digest
         ):
             raise SigningError("swapped_result", "the answer was signed for another request")
+        if asked.sealed is not None and statement.dialogue != asked.dialogue:
+            raise SigningError("swapped_result", "the answer was signed for another dialogue")
         if asked.sealed is None:
             # A signed request has one nonce and so one answer; of an unsigned one any answer could come again.
             self._policy.nonces.remember(statement.author, statement.nonce, until)
@@ -372,8 +383,20 @@ def _unsigned_error(answer: JSONRPCError) -> JSONRPCError:
     error = SigningError("unsigned", f"the request failed with an unsigned error (code {code})")
     data = error.to_data()
     if -32768 <= code <= -32000:
-        data = ErrorData(code=code, message=data.message, data=data.data)
+        data = ErrorData(code=code, message=data.message, data={**data.data, **_versions(answer.error)})
     return JSONRPCError(jsonrpc="2.0", id=answer.id, error=data)
+
+
+def _versions(error: ErrorData) -> dict[str, JsonValue]:
+    """The versions of the protocol that a server says it speaks, as the SDK wants them; nothing else that stands there."""
+    data = error.data
+    if error.code != UNSUPPORTED_PROTOCOL_VERSION or not isinstance(data, Mapping):
+        return {}
+    supported = data.get("supported")
+    if not isinstance(supported, list):
+        return {}
+    known = [each for each in supported if each in HANDSHAKE_PROTOCOL_VERSIONS + MODERN_PROTOCOL_VERSIONS]
+    return {"supported": known, "requested": ""}
 
 
 def _told(error: ErrorData) -> SigningError | None:

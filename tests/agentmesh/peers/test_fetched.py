@@ -73,3 +73,32 @@ def test_nobody_there_and_nobody_known_are_told(command: Command, held: Any, tmp
     assert command("export", "all", "--ledger", held.desk, "-o", transcript).code == 0
     checked = command("verify", transcript, "--with", away)
     assert checked.code == 2 and "is a file alone" in checked.err
+
+
+def test_what_was_said_under_a_key_that_was_changed_since_counts(
+    command: Command, held: Any, serve: Command, forge: Any
+) -> None:
+    assert command("ledger", "rotate-key", "host", "--ledger", held.lab).code == 0
+    assert command("pins", "forget", held.desk, "lab").code == 0
+    (held.lab / "steps.json").write_text('[{"say": "It is best."}, {"say": "It is well."}]')
+    with serve(held.lab, port=_port(held.desk)) as url:
+        assert command("run", held.desk).code == 0
+        checked = command("verify", held.desk, "--with", url)
+        assert checked.code == 0 and "matching   8 messages" in checked.out, checked.out
+    for one, other in ((held.desk, held.lab), (held.lab, held.desk)):
+        assert "matching   8 messages" in command("verify", one, "--with", other).out
+
+    old: list[str] = []
+
+    def forgotten(record: Any, copy: Any) -> Any:
+        """The owner keeps nothing of what the old key signed."""
+        if not record.message.kind.startswith("key.") and not old:
+            old.append(record.message.author)
+        is_old = record.message.author in old or record.message.kind.startswith("key.")
+        return None if is_old or b"It is good." in b"".join(copy.parts.values()) else copy
+
+    forged = forge.sign_anew(held.lab, forgotten)
+    for one, other in ((held.desk, forged), (forged, held.desk)):
+        checked = command("verify", one, "--with", other, "--json")
+        found = checked.json["crosscheck"]
+        assert checked.code == 1 and (found["matching"], found["lacking"]) == (4, 4), found

@@ -204,3 +204,41 @@ def test_pins_of_a_peer_are_compared_signed(command: Command, serve: Command, la
         assert same.code == 0 and "lab: as pinned; 1 tool" in same.out, same.out
     size = len(_messages(asking, "sent"))
     assert size == 1  # looking is not asking, and leaves nothing in the record
+
+
+def test_a_token_that_the_peer_does_not_take_is_told(
+    command: Command,
+    serve_command: Callable[..., Any],
+    lab: Make,
+    desk: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", "what-the-lab-wants-to-be-shown-by-all")
+    with serve_command(lab("It is good."), "--token-env", "LAB_TOKEN") as url:
+        monkeypatch.setenv("LAB_TOKEN", "what-the-lab-has-never-heard-of-before")
+        done = command("run", desk(url, "Is it good?", more='token_env = "LAB_TOKEN"'))
+    assert done.code == 1 and "it answered HTTP 401, and wants another token" in done.err, done.err
+
+
+def test_the_key_of_a_peer_is_listed_with_its_tools(command: Command, held: Any) -> None:
+    key = KeyStore(held.lab / ".agentmesh" / "keys").agent("host").id
+    listed = command("pins", held.desk)
+    assert listed.code == 0 and f"signs with {key}" in listed.out, listed.out
+    assert command("pins", held.desk, "--json").json["key"] == key
+
+
+@pytest.mark.parametrize("words", [("run",), ("pins",), ("pins", "forget")])
+def test_known_keys_that_are_damaged_stop_everything(
+    command: Command, held: Any, words: tuple[str, ...]
+) -> None:
+    (held.desk / ".agentmesh" / "known-keys.json").write_text("{")
+    done = command(*words, held.desk, *(["lab"] if len(words) == 2 else []))
+    assert done.code == 3 and "known keys cannot be read" in done.err, done
+
+
+def test_a_key_is_not_forgotten_where_the_tools_cannot_be(command: Command, held: Any) -> None:
+    place = held.desk / ".agentmesh"
+    before = (place / "known-keys.json").read_bytes()
+    (place / "pins.json").write_text("{")
+    assert command("pins", "forget", held.desk, "lab").code == 3
+    assert (place / "known-keys.json").read_bytes() == before

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import uvicorn
 from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 from starlette.applications import Starlette
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from agentmesh.errors import ToolboxError
@@ -119,3 +120,32 @@ async def test_an_address_that_speaks_no_mcp_is_told(source: Make, tmp_path: Pat
                 pytest.fail("it should not have started")
         print(caught.value.message)
         assert caught.value.server == "web" and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(("status", "packed"), [(200, False), (500, False), (200, True)])
+async def test_an_answer_without_end_is_not_read_to_its_end(
+    source: Make, tmp_path: Path, status: int, packed: bool
+) -> None:
+    """One JSON body of 4 GB, or a small one that unpacks to it, would fill the memory."""
+    given: list[int] = []
+
+    async def endless(request: object) -> StreamingResponse:
+        async def body() -> AsyncIterator[bytes]:
+            packer = zlib.compressobj(wbits=31)
+            yield packer.compress(b'{"jsonrpc":"2.0","id":1,"result":{"x":"') if packed else b'{"x":"'
+            for number in range(4_096):
+                given.append(number)
+                part = b"A" * 1024 * 1024
+                yield packer.compress(part) if packed else part
+                await anyio.lowlevel.checkpoint()
+
+        headers = {"content-encoding": "gzip"} if packed else {}
+        return StreamingResponse(body(), status, headers=headers, media_type="application/json")
+
+    with _serving(Starlette(routes=[Route("/mcp", endless, methods=["POST"])])) as port:
+        there = source(url=f"http://127.0.0.1:{port}/mcp")
+        with anyio.fail_after(60), pytest.raises(ToolboxError) as caught:
+            async with open_servers({"web": there}, base=tmp_path):
+                pass
+    assert "did not start" in str(caught.value) and len(given) < 4_096
+    assert ("it answered HTTP 500" in str(caught.value)) == (status == 500), caught.value
