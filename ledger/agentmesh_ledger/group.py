@@ -27,6 +27,8 @@ Commit: TypeAlias = Callable[[Sequence[Request]], Sequence[Outcome]]
 MAX_MESSAGES: Final = 4096
 MAX_CONTENT: Final = 64 * 1024 * 1024
 MAX_GATHER_SECONDS: Final = 0.01
+MAX_WITHIN: Final = 86_400.0
+"""A day: a thread cannot wait for any number of seconds there is."""
 
 
 class _Pending:
@@ -146,6 +148,8 @@ class GroupCommit:
         """
         future: Future[Receipts] = Future()
         future.set_running_or_notify_cancel()  # what waits here is written: a future that is cancelled would lie
+        # What is no number waits for nobody.
+        within = min(within, MAX_WITHIN) if within > 0 else 0.0
         self._hand_in(_Pending(request, future=future, within=within))
         return future
 

@@ -554,3 +554,21 @@ def test_closing_writes_what_may_wait() -> None:
     waiting = group.submit(_request(0), within=3600.0)
     group.close()
     assert waiting.result(timeout=0) == () and commit.batches == [[_request(0)]]
+
+
+@pytest.mark.parametrize("within", [float("inf"), 1e10])
+def test_longer_than_a_thread_can_wait_does_not_end_the_thread_that_writes(within: float) -> None:
+    group = GroupCommit(Batches())
+    waiting = group.submit(_request(0), within=within)
+    assert group._worker is not None
+    group._worker.join(timeout=0.2)  # it ends at once where it cannot wait that long
+    assert group._worker.is_alive()
+    assert group.submit(_request(1)).result(timeout=PATIENCE) == () and waiting.result(timeout=0) == ()
+    group.close()
+
+
+@pytest.mark.parametrize("within", [float("nan"), -1.0])
+def test_what_may_wait_for_no_time_is_written_at_once(within: float) -> None:
+    group = GroupCommit(Batches())
+    assert group.submit(_request(0), within=within).result(timeout=PATIENCE) == ()
+    group.close()
