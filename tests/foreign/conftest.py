@@ -138,12 +138,11 @@ def program() -> Callable[[str], str]:
 
 
 @pytest.fixture
-def heard() -> Callable[[Path], list[Mapping[str, Any]]]:
-    """Who the ledger beside a mesh file says began each of its dialogues."""
+def recorded() -> Callable[[Path, str], list[Mapping[str, Any]]]:
+    """The facts of all messages of a kind in the ledger beside a mesh file."""
 
-    def read(folder: Path) -> list[Mapping[str, Any]]:
+    def read(folder: Path, kind: str) -> list[Mapping[str, Any]]:
         with Ledger.open(folder / ".agentmesh" / "ledger.db", read_only=True) as log:
-            messages = [record.message for record in log.read()]
-        return [each.facts["asked_by"] for each in messages if each.kind == "open"]  # type: ignore[misc]  # JSON
+            return [record.message.facts for record in log.read() if record.message.kind == kind]
 
     return read

@@ -17,7 +17,7 @@ def test_a_host_made_with_fastmcp_asks_a_mesh(
     program: Callable[[str], str],
     target: Callable[[str, int], str],
     foreign: Any,
-    heard: Callable[[Path], list[Any]],
+    recorded: Callable[[Path, str], list[Any]],
     tmp_path: Path,
 ) -> None:
     if find_spec("fastmcp") is None:
@@ -34,4 +34,5 @@ def test_a_host_made_with_fastmcp_asks_a_mesh(
     assert len(seen["answers"]) == 2
     if transport == "stdio":
         # It does not sign, and stands in the record as that.
-        assert [(each["author"], each["exchange"]) for each in heard(tmp_path)] == [("", "")] * 2
+        asked = [each["asked_by"] for each in recorded(tmp_path, "open")]
+        assert [(each["author"], each["exchange"]) for each in asked] == [("", "")] * 2

@@ -79,7 +79,7 @@ def test_a_mesh_runs_with_a_server_from_npm(
     run: Callable[..., list[dict[str, Any]]],
     tmp_path: Path,
     python_environment: dict[str, str],
-    heard: Callable[[Path], list[Mapping[str, Any]]],
+    recorded: Callable[[Path, str], list[Mapping[str, Any]]],
 ) -> None:
     events = run(server, signing)
     calls = len(_SERVERS[server][1])
@@ -87,7 +87,7 @@ def test_a_mesh_runs_with_a_server_from_npm(
     results = [event for event in events if event["event"] == "tool_result"]
     assert [result["error"] for result in results] == [False] * calls and "Friday" in results[-1]["text"]
     _agentmesh(["verify", str(tmp_path)], python_environment)
-    received = heard(tmp_path)
+    received = recorded(tmp_path, "received")
     if not signing:
         assert received == []
         return

@@ -29,7 +29,7 @@ def test_a_host_in_typescript_asks_a_mesh(
     program: Callable[[str], str],
     target: Callable[[str, int], str],
     foreign: Any,
-    heard: Callable[[Path], list[Any]],
+    recorded: Callable[[Path, str], list[Any]],
     tmp_path: Path,
 ) -> None:
     npm(f"@modelcontextprotocol/{package}")
@@ -39,4 +39,5 @@ def test_a_host_in_typescript_asks_a_mesh(
     assert len(seen["answers"]) == len(_QUESTIONS)
     if transport == "stdio":
         # It does not sign, and stands in the record as that.
-        assert [(each["author"], each["exchange"]) for each in heard(tmp_path)] == [("", "")] * 2
+        asked = [each["asked_by"] for each in recorded(tmp_path, "open")]
+        assert [(each["author"], each["exchange"]) for each in asked] == [("", "")] * 2

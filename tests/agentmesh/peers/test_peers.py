@@ -85,7 +85,7 @@ def test_one_agent_here_and_one_there_of_the_same_name_are_told_apart(
             mesh = load_mesh(asking)
             with anyio.fail_after(60):
                 async with open_mesh(mesh, listen=lambda event: None) as live:
-                    ended = await live.put("front", "Ask there.")
+                    ended = await live.ask("front", "Ask there.")
                     assert ended.answer == "Done.", ended
                     shown.append(ended.reason)
 
