@@ -211,8 +211,8 @@ class LiveMesh:
             recorder=recorder, budget=budget, listen=listen, where=self._where, origin=self.mesh.origin
         )
         opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents), more=start.facts)
-        listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
         try:
+            listen(Opened(dialogue=recorder.dialogue, mesh=self.mesh.name, task=task, ledger=self._where))
             with anyio.move_on_after(self.mesh.dialogue.limits.seconds) as clock:
                 asked = await recorder.task(task, to=to, reply_to=opened.index)
                 said = Said(index=asked.index, leaf_hash=asked.leaf_hash, agent=HOST, text=task)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from agentmesh.cli.aside import Aside, standard_error
 from agentmesh.cli.exits import CANCELLED
 from agentmesh.cli.http_face import (
     AllowHostOption,
@@ -102,14 +103,19 @@ def _mode(written: str) -> SigningMode:
 def _run(mesh: Mesh, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> None:
     import anyio
 
-    if anyio.run(_serve, mesh, keys_in(mesh.log_place.keys), mode, place):
+    keys = keys_in(mesh.log_place.keys)
+    with standard_error() as aside:
+        signalled = anyio.run(_serve, mesh, keys, mode, place, aside)
+    if signalled:
         sys.stdout.flush()
         sys.stderr.flush()
         # All is closed by now. A thread may still wait for the host's next line, and Python would wait for it.
         os._exit(CANCELLED)
 
 
-async def _serve(mesh: Mesh, keys: KeyStore, mode: SigningMode, place: tuple[Bound, HttpFace] | None) -> bool:
+async def _serve(
+    mesh: Mesh, keys: KeyStore, mode: SigningMode, place: tuple[Bound, HttpFace] | None, aside: Aside
+) -> bool:
     """Serve until standard input ends, or a signal comes; true for a signal."""
     import anyio
 
@@ -120,14 +126,14 @@ async def _serve(mesh: Mesh, keys: KeyStore, mode: SigningMode, place: tuple[Bou
     def stopped() -> None:
         stop.set()
         if ready.is_set():
-            _say("stopping: calls in work may end; once more ends them at once")
+            aside.say("agentmesh: stopping: calls in work may end; once more ends them at once")
         else:
             serving.cancel()
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch_signals, stopped)
         with serving:
-            await _answer(mesh, keys, mode, place, ready, stop)
+            await _answer(mesh, keys, mode, place, ready, stop, aside)
         group.cancel_scope.cancel()
     return stop.is_set()
 
@@ -139,6 +145,7 @@ async def _answer(
     place: tuple[Bound, HttpFace] | None,
     ready: anyio.Event,
     stop: anyio.Event,
+    aside: Aside,
 ) -> None:
     from contextlib import AsyncExitStack, ExitStack
 
@@ -153,7 +160,7 @@ async def _answer(
     async with AsyncExitStack() as stack:
         with ExitStack() as output:
             output.enter_context(_standard_output_kept())
-            live = await stack.enter_async_context(open_mesh(mesh, listen=PlainLines(_say_plain), keys=keys))
+            live = await stack.enter_async_context(open_mesh(mesh, listen=PlainLines(aside.say), keys=keys))
             dialogues = await stack.enter_async_context(open_dialogues(live))
             server = mesh_server(live, dialogues)
             if mode != "off":
@@ -162,13 +169,18 @@ async def _answer(
                 sign_server(server, signing)
             _collect_garbage_seldom()
             if place is not None:
-                await _serve_http(mesh, server, place, ready, stop)
+                await _serve_http(mesh, server, place, ready, stop, aside)
                 return
         await serve_stdio(server)
 
 
 async def _serve_http(
-    mesh: Mesh, server: MCPServer, place: tuple[Bound, HttpFace], ready: anyio.Event, stop: anyio.Event
+    mesh: Mesh,
+    server: MCPServer,
+    place: tuple[Bound, HttpFace],
+    ready: anyio.Event,
+    stop: anyio.Event,
+    aside: Aside,
 ) -> None:
     import logging
 
@@ -182,8 +194,10 @@ async def _serve_http(
     def told() -> None:
         ready.set()
         if face.access is not None and not bound.address.is_loopback:
-            _say("tokens and answers travel in clear text here: let a proxy with TLS stand before it")
-        _say(f"serving {mesh.name} at http://{bound.address}{PATH}")
+            aside.say(
+                "agentmesh: tokens and answers travel in clear text here: let a proxy with TLS stand before it"
+            )
+        aside.say(f"agentmesh: serving {mesh.name} at http://{bound.address}{PATH}")
 
     await serve_http(server, bound, face, stop=stop, ready=told)
 
@@ -193,14 +207,6 @@ def _collect_garbage_seldom() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def _say(text: str) -> None:
-    print(f"agentmesh: {text}", file=sys.stderr, flush=True)
-
-
-def _say_plain(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from mcp.server.mcpserver.resolve import Elicit, Resolve
 from mcp.types import CallToolResult
 from pydantic import BaseModel, Field
 
-from agentmesh.toolbox.results import clean
-from agentmesh_ledger import JsonValue
+from agentmesh.toolbox.results import escaped
+from agentmesh_ledger import JsonValue, LedgerError
 
 MAX_SHOWN: Final = 2_000
 
@@ -67,7 +67,12 @@ def with_approval(name: str, tool: Tool, record: Record) -> Tool:
         decision = given.pop("approval")
         arguments = {key: _json(value) for key, value in given.items() if key not in own}
         allowed = isinstance(decision, AcceptedElicitation) and bool(decision.data.approve)
-        place = await record(name, allowed, arguments)
+        try:
+            place = await record(name, allowed, arguments)
+        except LedgerError as error:
+            raise ToolError(
+                f"the decision could not be recorded, so nothing was done: {error.message}"
+            ) from error
         if not allowed:
             raise ToolError(
                 f"a person did not allow this call of {name}; entry {place} of the record says so"
@@ -89,13 +94,16 @@ def with_approval(name: str, tool: Tool, record: Record) -> Tool:
 
 
 def _question(name: str, arguments: Mapping[str, object]) -> str:
-    """What the person reads: every argument, each on lines of its own, none able to pass for another."""
+    """What the person reads: every argument, each on lines of its own, none able to pass for another.
+
+    Nothing is left out or invisible: a model reads tag characters that no screen shows.
+    """
     lines = [f"Allow this call of {name}?"]
     for key, value in arguments.items():
-        text = clean(f"{key}: {value}")
+        text = f"{key}: {value}"
         if len(text) > MAX_SHOWN:
             text = f"{text[:MAX_SHOWN]} [and {len(text) - MAX_SHOWN:,} more characters]"
-        lines.append(text.replace("\n", "\n    "))
+        lines.append("\n    ".join(escaped(line) for line in text.split("\n")))
     return "\n".join(lines)
 
 

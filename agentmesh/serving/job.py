@@ -53,6 +53,11 @@ class Job:
         return self._status in ("completed", "failed", "cancelled")
 
     @property
+    def asks(self) -> bool:
+        """Whether it waits for its host's answers."""
+        return self._status == "input_required"
+
+    @property
     def expired(self) -> bool:
         """Whether nobody can count on finding it any longer."""
         return time.monotonic() - self._began > self._ttl
@@ -112,7 +117,8 @@ class Job:
         self._turn("failed")
 
     def end(self) -> None:
-        """It runs no longer: what neither completed nor failed was cancelled."""
+        """It runs no longer: what neither completed nor failed was cancelled; answers come too late."""
+        self._pending = {}
         if not self.over:
             self._turn("cancelled")
         self.settled.set()

@@ -84,7 +84,8 @@ async def open_tasks(
 class Tasks(Extension):
     """Runs the calls of some tools as tasks, in `group`.
 
-    A task can be looked at for `ttl` seconds from its beginning, and for as long as it runs. Of more than `most` at a time
+    A task can be looked at for `ttl` seconds from its beginning, and for as long as it runs; one that still waits for
+    answers then is cancelled. Of more than `most` at a time
     the further calls are answered without a task.
     """
 
@@ -208,7 +209,8 @@ class Tasks(Extension):
 
     def _forget(self) -> None:
         for job in tuple(self._jobs.values()):
-            if job.over and job.expired:
+            if job.expired and (job.over or job.asks):
+                job.stop()  # the host that it asks may be long gone
                 del self._jobs[job.id]
 
 

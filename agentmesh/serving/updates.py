@@ -31,6 +31,7 @@ class Updates:
     def __init__(self) -> None:
         self._listeners: dict[object, Listener] = {}
         self._sessions: dict[str, dict[int, ServerSession]] = {}
+        self._connections: set[int] = set()
         self._count = 0
         self._pending: dict[str, None] = {}
         self._listed = False
@@ -89,7 +90,9 @@ class Updates:
                 raise MCPError(INVALID_REQUEST, "there are too many subscriptions, or this URI is too long")
             self._count += 1
             subscribed[id(connection)] = ctx.session
-            connection.exit_stack.callback(self._drop, uri, id(connection))
+            if id(connection) not in self._connections:  # once: it may live long, and subscribe without end
+                self._connections.add(id(connection))
+                connection.exit_stack.callback(self._gone, id(connection))
         return EmptyResult()
 
     async def on_unsubscribe(
@@ -104,7 +107,16 @@ class Updates:
             with anyio.fail_after(_PATIENCE):
                 await session.send_resource_updated(uri)
         except Exception:  # noqa: BLE001  # a host that is gone raises what its transport does; the others are told
-            self._drop(uri, id(_connection(session)))
+            # All that it wanted: with each URI the others would wait as long again.
+            self._drop_all(id(_connection(session)))
+
+    def _gone(self, connection: int) -> None:
+        self._connections.discard(connection)
+        self._drop_all(connection)
+
+    def _drop_all(self, connection: int) -> None:
+        for uri in tuple(self._sessions):
+            self._drop(uri, connection)
 
     def _drop(self, uri: str, connection: int) -> None:
         subscribed = self._sessions.get(uri, {})

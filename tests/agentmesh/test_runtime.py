@@ -274,6 +274,21 @@ async def test_a_peer_that_says_nothing_is_an_error_its_caller_reads(tmp_path: P
     assert result.is_error
 
 
+@pytest.mark.parametrize("kind", [Opened, MessageAdded, Ended])
+async def test_a_failing_listener_leaves_no_dialogue_open(tmp_path: Path, kind: type[Event]) -> None:
+    mesh = load_mesh(write_mesh(tmp_path, CHAIN, [{"say": "one"}, {"say": "two"}]))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, kind):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await run_dialogue(mesh, "Go.", listen=listen)
+    with Ledger.open(mesh.log_place.ledger, read_only=True) as log:
+        (dialogue,) = log.dialogues()
+    assert dialogue.closed is not None
+
+
 async def test_a_failing_listener_closes_the_dialogue_as_failed(tmp_path: Path) -> None:
     mesh = load_mesh(write_mesh(tmp_path, CHAIN, [{"say": "one"}, {"say": "two"}]))
 

@@ -82,6 +82,25 @@ async def test_a_host_that_can_ask_nobody_is_refused_in_clear_words(serve: Any, 
         assert served.live.ledger.size == 0
 
 
+async def test_the_person_sees_what_only_a_model_would_read(serve: Any) -> None:
+    person = Person("decline")
+    async with serve(MESH) as served, Client(served.server, elicitation_callback=person) as client:
+        await client.call_tool("ask_math", {"question": "Hi.\U000e0041\u200b\u202e\x1b[8m\nBye."})
+        (asked,) = person.asked
+        assert asked.endswith("\nquestion: Hi.\\U000e0041\\u200b\\u202e\\u001b[8m\n    Bye.")
+
+
+@ERAS
+async def test_a_decision_that_cannot_be_recorded_lets_nothing_happen_and_says_so(
+    serve: Any, mode: str
+) -> None:
+    person = Person("accept")
+    async with serve(MESH) as served, Client(served.server, mode=mode, elicitation_callback=person) as client:
+        result = await client.call_tool("ask_math", {"question": "x" * (9 * 1024 * 1024)})
+        assert result.is_error and "could not be recorded" in text(result) and "too large" in text(result)
+        assert not served.dialogues.ended and not served.dialogues.running
+
+
 async def test_an_approval_is_of_no_use_for_other_arguments(serve: Any) -> None:
     async with serve(MESH) as served, Client(served.server, elicitation_callback=Person("accept")) as client:
         first = await client.session.call_tool("ask_math", {"question": "Small?"}, allow_input_required=True)

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client, MCPError
+from mcp.server.connection import Connection
 from mcp.server.subscriptions import ResourcesListChanged, ResourceUpdated
 from mcp.types import INVALID_PARAMS, ResourceUpdatedNotification, TextResourceContents
 
@@ -145,6 +146,26 @@ async def test_subscribers_of_the_older_era_are_told_until_they_unsubscribe(serv
         await ask(client)
         await client.list_tools()
         assert told == []
+
+
+@OLDER
+async def test_subscribing_again_and_again_takes_no_memory(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[Connection] = []
+
+    def seen(session: Any) -> Connection:
+        connections.append(session._connection)
+        return connections[-1]
+
+    monkeypatch.setattr(updates, "_connection", seen)
+    async with serve() as served, Client(served.server, mode="legacy") as client:
+        for number in range(20):
+            await client.session.subscribe_resource(f"dialogue://{number}")
+            await client.session.unsubscribe_resource(f"dialogue://{number}")
+        assert len({id(each) for each in connections}) == 1
+        kept: Any = connections[0].exit_stack
+        assert len(kept._exit_callbacks) <= 2
 
 
 @OLDER

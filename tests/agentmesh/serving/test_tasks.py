@@ -245,6 +245,29 @@ async def test_a_task_asks_and_is_answered_piece_by_piece() -> None:
             assert found.result is not None and found.result["content"][0]["text"] == "True True"
 
 
+async def test_answers_to_a_task_that_was_cancelled_do_not_bring_it_back() -> None:
+    async with bench() as made:
+        async with Client(made.server, extensions=[Polling()], elicitation_callback=yes) as client:
+            task = (await create(client, "asks")).task_id
+            asked = (await until(client, task, "input_required")).input_requests or {}
+            await send(client.session, "tasks/cancel", task)
+            assert (await until(client, task, "cancelled")).input_requests is None
+            answer = {"action": "accept", "content": {"sure": True}}
+            await send(client.session, "tasks/update", task, input_responses=dict.fromkeys(asked, answer))
+            assert (await send(client.session, "tasks/get", task)).status == "cancelled"
+
+
+async def test_a_task_whose_questions_nobody_answers_ends_with_its_time() -> None:
+    async with bench(most=1, ttl=0.0) as made:
+        async with Client(made.server, extensions=[Polling()], elicitation_callback=yes) as client:
+            task = (await create(client, "asks")).task_id
+            with pytest.raises(MCPError) as caught:
+                while True:
+                    await send(client.session, "tasks/get", task)
+            assert caught.value.error.code == -32602
+            await create(client, "slow")  # there is room again
+
+
 async def test_what_is_asked_within_the_grace_is_asked_in_the_call_and_then_it_is_a_task() -> None:
     extension = Polling()
     async with bench() as made:
