@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from agentmesh.hosts.fault import ConfigFault, fault_at
-from agentmesh.hosts.quoting import Entry, Value, quoted
+from agentmesh.hosts.quoting import Entry, Value, quoted, written
 
 _GAP: Final = re.compile(r"(?:[ \t\r\n]++|//[^\r\n]*+|/\*.*?\*/)*+", re.DOTALL)
 _STRING: Final = re.compile(r'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"')
@@ -240,19 +240,11 @@ def _value(value: Value, base: str, unit: str) -> str:
         return (
             "{\n" + ",\n".join(f"{inner}{quoted(k)}: {quoted(v)}" for k, v in value.items()) + f"\n{base}}}"
         )
-    return _flat(value)
+    return written(value, _flat)
 
 
-def _flat(value: Value | Entry) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(quoted(each) for each in value) + "]"
-    return "{" + ", ".join(f"{quoted(key)}: {_flat(each)}" for key, each in value.items()) + "}"
+def _flat(entry: Mapping[str, Value]) -> str:
+    return "{" + ", ".join(f"{quoted(key)}: {written(each, _flat)}" for key, each in entry.items()) + "}"
 
 
 def _root(text: str) -> _Object:

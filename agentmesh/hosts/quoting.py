@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 Value: TypeAlias = "str | int | bool | list[str] | dict[str, str]"
@@ -28,3 +29,16 @@ def is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def written(value: Value, table: Callable[[dict[str, str]], str]) -> str:
+    """A value as JSON, TOML and YAML all write it on one line; a `table` each writes in its own way."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(quoted(each) for each in value) + "]"
+    return table(value)

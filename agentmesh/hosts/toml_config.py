@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from agentmesh.hosts.fault import ConfigFault
-from agentmesh.hosts.quoting import Entry, Value, quoted
+from agentmesh.hosts.quoting import Entry, Value, quoted, written
 
 KeyPath: TypeAlias = tuple[str, ...]
 
@@ -113,17 +113,13 @@ def _key(name: str) -> str:
 
 
 def _value(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(quoted(each) for each in value) + "]"
-    if not value:
+    return written(value, _inline)
+
+
+def _inline(table: dict[str, str]) -> str:
+    if not table:
         return "{}"
-    return "{ " + ", ".join(f"{_key(key)} = {quoted(each)}" for key, each in value.items()) + " }"
+    return "{ " + ", ".join(f"{_key(key)} = {quoted(each)}" for key, each in table.items()) + " }"
 
 
 def _statements(text: str) -> Iterator[_Statement]:

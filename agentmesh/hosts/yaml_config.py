@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from agentmesh.errors import AgentMeshError
 from agentmesh.hosts.fault import ConfigFault, fault_at
-from agentmesh.hosts.quoting import Entry, Value, quoted
+from agentmesh.hosts.quoting import Entry, Value, quoted, written
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import MappingNode, Node
@@ -256,12 +256,8 @@ def _key(name: str) -> str:
 
 
 def _value(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, str):
-        return quoted(value)
-    if isinstance(value, list):
-        return "[" + ", ".join(quoted(each) for each in value) + "]"
-    return "{" + ", ".join(f"{quoted(key)}: {quoted(each)}" for key, each in value.items()) + "}"
+    return written(value, _inline)
+
+
+def _inline(table: dict[str, str]) -> str:
+    return "{" + ", ".join(f"{quoted(key)}: {quoted(each)}" for key, each in table.items()) + "}"

@@ -8,18 +8,15 @@ from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import Context
-from mcp.server.mcpserver.exceptions import ToolError
 from mcp.shared.exceptions import MCPError
 from mcp.types import (
     INVALID_PARAMS,
-    CallToolResult,
     GetPromptResult,
     InputRequiredResult,
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
 from mcp.types import Resource as ListedResource
-from pydantic import ValidationError
 
 from agentmesh.runtime import LiveMesh
 from agentmesh.serving.completion import add_completion
@@ -31,7 +28,7 @@ from agentmesh.serving.resources import add_resources, listed_dialogues
 from agentmesh.serving.tasks import Tasks
 from agentmesh.serving.tools import add_tools, exposed, task_tools
 from agentmesh.serving.updates import Updates
-from agentmesh_servers.face import distribution_version, logging_left_alone, wrong_arguments
+from agentmesh_servers.face import ToolServer, distribution_version, logging_left_alone
 
 
 def mesh_server(
@@ -60,8 +57,8 @@ def mesh_server(
     return server
 
 
-class _MeshServer(MCPServer):
-    """Lists the dialogues beside the fixed resources, and tells of wrong arguments in words a model can act on."""
+class _MeshServer(ToolServer):
+    """Lists the dialogues beside the fixed resources."""
 
     def __init__(
         self,
@@ -88,17 +85,6 @@ class _MeshServer(MCPServer):
     async def list_resources(self) -> list[ListedResource]:
         """The checkpoint, then the dialogues, the newest first."""
         return [*await super().list_resources(), *listed_dialogues(self._dialogues)]
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> CallToolResult | InputRequiredResult:
-        """Call a tool. Raises: ToolError, MCPError."""
-        try:
-            return await super().call_tool(name, arguments, context)
-        except ToolError as error:
-            if isinstance(error.__cause__, ValidationError):
-                raise ToolError(wrong_arguments(name, error.__cause__)) from error
-            raise
 
     async def get_prompt(
         self, name: str, arguments: dict[str, Any] | None = None, context: Context[Any, Any] | None = None

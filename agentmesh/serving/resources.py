@@ -22,6 +22,7 @@ from agentmesh.serving.icon import ICON
 from agentmesh.serving.updates import Updates
 from agentmesh.toolbox.results import clean, one_line
 from agentmesh_ledger import LedgerError
+from agentmesh_ledger.log import Ledger
 
 CHECKPOINT: Final = "ledger://checkpoint"
 MOST_LISTED: Final = 50
@@ -42,8 +43,21 @@ def transcript_uri(dialogue: str) -> str:
 
 def add_resources(server: MCPServer, dialogues: Dialogues, updates: Updates) -> None:
     """Put the record's resources on a server, and tell of their changes."""
-    log = dialogues.live.ledger
+    _add_dialogues(server, dialogues.live.ledger)
+    _add_entries(server, dialogues.live.ledger)
 
+    def changed(dialogue: str, event: Event) -> None:
+        updates.changed(
+            dialogue_uri(dialogue),
+            transcript_uri(dialogue),
+            CHECKPOINT,
+            listed=isinstance(event, Opened | Ended),
+        )
+
+    dialogues.on_change(changed)
+
+
+def _add_dialogues(server: MCPServer, log: Ledger) -> None:
     @server.resource(
         "dialogue://{id}",
         name="dialogue",
@@ -67,6 +81,8 @@ def add_resources(server: MCPServer, dialogues: Dialogues, updates: Updates) -> 
     async def transcript(id: str) -> str:
         return await _read(partial(ledger_record.transcript, log, id))
 
+
+def _add_entries(server: MCPServer, log: Ledger) -> None:
     @server.resource(
         CHECKPOINT,
         name="checkpoint",
@@ -91,16 +107,6 @@ def add_resources(server: MCPServer, dialogues: Dialogues, updates: Updates) -> 
         if not _NUMBER.fullmatch(n):
             raise ResourceNotFoundError("an entry is named by its number, as in ledger://entry/12")
         return await _read(partial(ledger_record.entry_json, log, int(n)))
-
-    def changed(dialogue: str, event: Event) -> None:
-        updates.changed(
-            dialogue_uri(dialogue),
-            transcript_uri(dialogue),
-            CHECKPOINT,
-            listed=isinstance(event, Opened | Ended),
-        )
-
-    dialogues.on_change(changed)
 
 
 def listed_dialogues(dialogues: Dialogues) -> list[ListedResource]:

@@ -62,7 +62,7 @@ def logging_left_alone() -> Iterator[None]:
 def make_server(name: str, *, title: str, instructions: str) -> MCPServer:
     """An empty server with the identity that every server of this package carries."""
     with logging_left_alone():
-        return _Server(name, title=title, instructions=instructions, version=distribution_version())
+        return ToolServer(name, title=title, instructions=instructions, version=distribution_version())
 
 
 def answer(text: str, value: BaseModel) -> CallToolResult:
@@ -75,21 +75,22 @@ def answer(text: str, value: BaseModel) -> CallToolResult:
     )
 
 
-class _Server(MCPServer):
+class ToolServer(MCPServer):
     """Tells of wrong arguments in words that a model can act on; the SDK's are pydantic's, with a web address."""
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
     ) -> CallToolResult | InputRequiredResult:
+        """Call a tool. Raises: ToolError, MCPError."""
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
             if isinstance(error.__cause__, ValidationError):
-                raise ToolError(wrong_arguments(name, error.__cause__)) from error
+                raise ToolError(_wrong_arguments(name, error.__cause__)) from error
             raise
 
 
-def wrong_arguments(name: str, error: ValidationError) -> str:
+def _wrong_arguments(name: str, error: ValidationError) -> str:
     """What is wrong with the arguments of a call, for a model to read."""
     mistakes = [
         f"{'.'.join(map(str, found['loc']))}: {found['msg'][:1].lower()}{found['msg'][1:]}"
