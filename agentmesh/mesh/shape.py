@@ -35,6 +35,7 @@ _WORDS: Final = {
     "mapping_type": "must be a table",
     "model_type": "must be a table",
     "string_too_short": "must not be empty",
+    "too_short": "must not be an empty list: leave it out for the default",
 }
 _PATTERNS: Final = {
     "name": "may hold letters, digits, - and _ only (at most 64)",

@@ -201,13 +201,14 @@ class PromptSpec(_Part):
 
 
 class ServeSpec(_Part):
-    """What `agentmesh serve` shows of the mesh: `agents` (all where empty), and prompts for its usual tasks.
+    """What `agentmesh serve` shows of the mesh: `agents` (all where none are named), and prompts for its usual tasks.
 
     A person is asked before a tool named in `approve` does anything. `keys` are the callers' keys that are known; where
     empty, each caller's first one is.
     """
 
-    agents: Texts = ()
+    # Not empty where it is written: whoever means nobody by that must not get everybody.
+    agents: Annotated[Texts, Field(min_length=1)] = ()
     approve: Texts = ()
     prompts: Mapping[str, PromptSpec] = Field(default_factory=dict)
     signing: SigningMode = "prefer"

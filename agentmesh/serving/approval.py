@@ -1,17 +1,20 @@
 """A person is asked before a tool does anything; what they say is in the ledger before it does.
 
 The SDK binds an answer to what it was asked for: in the 2026-07-28 revision the state that a host carries between the
-rounds is sealed to the tool and its arguments, and answers only the very question that was shown.
+rounds is sealed to the tool and its arguments, and answers only the very question that was shown. That it is used once is
+seen to here.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.elicitation import AcceptedElicitation, ElicitationResult
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
@@ -28,6 +31,8 @@ Tool = Callable[..., Awaitable[CallToolResult]]
 Record = Callable[[str, bool, Mapping[str, JsonValue]], Awaitable[int]]
 """Puts a decision into the ledger: the tool, whether it is allowed, its arguments. Returns its place."""
 
+_MOST_USED: Final = 4_096
+_answer: ContextVar[str | None] = ContextVar("answer", default=None)
 _approved: ContextVar[int | None] = ContextVar("approved", default=None)
 
 
@@ -43,6 +48,16 @@ def approved_by() -> Mapping[str, JsonValue]:
     return {} if place is None else {"approved": place}
 
 
+async def note_answer(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    """A middleware, to stand outside the SDK's own: remembers the sealed state under which a person's answer comes."""
+    state = (ctx.params or {}).get("requestState")
+    token = _answer.set(state if isinstance(state, str) else None)
+    try:
+        return await call_next(ctx)
+    finally:
+        _answer.reset(token)
+
+
 def with_approval(name: str, tool: Tool, record: Record) -> Tool:
     """The tool, run only once a person has said yes to this call of it.
 
@@ -50,6 +65,7 @@ def with_approval(name: str, tool: Tool, record: Record) -> Tool:
     """
     hints = get_type_hints(tool, include_extras=True)
     signature = inspect.signature(tool)
+    used: OrderedDict[str, None] = OrderedDict()
     own = {each for each in signature.parameters if hints.get(each) is Context}
 
     async def ask_person(ctx: Context) -> Elicit[Decision]:
@@ -64,6 +80,7 @@ def with_approval(name: str, tool: Tool, record: Record) -> Tool:
 
     @functools.wraps(tool)
     async def approved(**given: object) -> CallToolResult:
+        _use_once(name, used)
         decision = given.pop("approval")
         arguments = {key: _json(value) for key, value in given.items() if key not in own}
         allowed = isinstance(decision, AcceptedElicitation) and bool(decision.data.approve)
@@ -91,6 +108,20 @@ def with_approval(name: str, tool: Tool, record: Record) -> Tool:
     approved.__signature__ = inspect.Signature(takes, return_annotation=given_back)  # type: ignore[attr-defined]
     approved.__annotations__ = {**hints, "approval": asked}
     return approved
+
+
+def _use_once(name: str, used: OrderedDict[str, None]) -> None:
+    """Hosts send a call again whose result they did not get; the SDK's state would let that pass until it expires."""
+    answer = _answer.get()
+    if answer is None:
+        return  # the older era asks in the midst of the call
+    if answer in used:
+        raise ToolError(
+            f"a person's answer is for one call of {name}, and it was made: call anew to ask again"
+        )
+    used[answer] = None
+    if len(used) > _MOST_USED:
+        used.popitem(last=False)
 
 
 def _question(name: str, arguments: Mapping[str, object]) -> str:

@@ -37,7 +37,7 @@ def add_completion(server: MCPServer, dialogues: Dialogues) -> None:
         if argument.name == "agent":
             return _matching(list(dialogues.live.mesh.agents), argument.value)
         if isinstance(ref, ResourceTemplateReference) and ref.uri == "ledger://entry/{n}":
-            size = await anyio.to_thread.run_sync(lambda: dialogues.live.ledger.size)
+            size = await _size(dialogues)
             return _matching(
                 [str(each) for each in range(size - 1, max(-1, size - 1 - 10 * MOST), -1)], argument.value
             )
@@ -52,6 +52,13 @@ async def _ids(dialogues: Dialogues) -> list[str]:
     except LedgerError:  # of a damaged ledger `verify_record` tells; completing is no place for it
         recorded = ()
     return list(dict.fromkeys([*here, *(each.id for each in reversed(recorded))]))
+
+
+async def _size(dialogues: Dialogues) -> int:
+    try:
+        return await anyio.to_thread.run_sync(lambda: dialogues.live.ledger.size)
+    except LedgerError:  # as above
+        return 0
 
 
 def _matching(values: list[str], begun: str) -> Completion:

@@ -19,6 +19,7 @@ from mcp.types import (
 from mcp.types import Resource as ListedResource
 
 from agentmesh.runtime import LiveMesh
+from agentmesh.serving.approval import note_answer
 from agentmesh.serving.completion import add_completion
 from agentmesh.serving.dialogues import Dialogues
 from agentmesh.serving.icon import ICON
@@ -45,6 +46,7 @@ def mesh_server(
     updates = Updates()
     with logging_left_alone():
         server = _MeshServer(dialogues, updates, auth=auth, token_verifier=token_verifier)
+    server.middleware.insert(0, note_answer)
     add_tools(server, dialogues)
     add_resources(server, dialogues, updates)
     add_prompts(server, live.mesh)

@@ -30,6 +30,7 @@ text = 'Add {a} and {b}. Answer as {"sum": 1} or {}'
 @pytest.mark.parametrize(
     ("was", "becomes", "key", "told"),
     [
+        ('agents = ["math"]', "agents = []", "serve.agents", "must not be an empty list"),
         ('agents = ["math"]', 'agents = ["math", "maths"]', "serve.agents", "did you mean 'math'?"),
         ('agents = ["math"]', 'agents = ["math", "math"]', "serve.agents", "given twice"),
         ('"ask_math", ', '"ask_front", ', "serve.approve", "'ask_front' is no tool that is served"),

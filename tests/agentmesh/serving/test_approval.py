@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import anyio
 import pytest
 from mcp import Client, MCPError
 from mcp.types import CallToolResult, ElicitRequestParams, ElicitResult, InputRequiredResult, TextContent
@@ -119,4 +120,27 @@ async def test_an_approval_is_of_no_use_for_other_arguments(serve: Any) -> None:
         assert isinstance(unasked, InputRequiredResult) and served.live.ledger.size == 0
         done = await client.session.call_tool("ask_math", {"question": "Small?"}, **again)
         assert isinstance(done, CallToolResult) and not done.is_error
+        assert [each.message.kind for each in served.records(APPROVALS)] == ["approve"]
+        repeated = await client.session.call_tool("ask_math", {"question": "Small?"}, **again)
+        assert isinstance(repeated, CallToolResult) and repeated.is_error
+        assert "for one call" in text(repeated) and len(served.dialogues.ended) == 1
+
+
+async def test_of_two_calls_at_once_under_one_answer_one_is_made(serve: Any) -> None:
+    async with serve(MESH) as served, Client(served.server, elicitation_callback=Person("accept")) as client:
+        first = await client.session.call_tool("ask_math", {"question": "Once?"}, allow_input_required=True)
+        assert isinstance(first, InputRequiredResult) and first.input_requests
+        yes = {key: ElicitResult(action="accept", content={"approve": True}) for key in first.input_requests}
+        failed: list[bool | None] = []
+
+        async def call() -> None:
+            done = await client.session.call_tool(
+                "ask_math", {"question": "Once?"}, input_responses=yes, request_state=first.request_state
+            )
+            failed.append(done.is_error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            group.start_soon(call)
+        assert sorted(map(bool, failed)) == [False, True]
         assert [each.message.kind for each in served.records(APPROVALS)] == ["approve"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -61,6 +63,16 @@ async def test_a_missing_argument_is_an_error(serve: Any, mode: str) -> None:
     async with serve(MESH) as served, Client(served.server, mode=mode) as client:
         with pytest.raises(MCPError):
             await client.get_prompt("sum", {"a": "1"})
+
+
+@ERAS
+async def test_a_damaged_ledger_completes_nothing_and_is_no_fault(serve: Any, mode: str) -> None:
+    async with serve() as served, Client(served.server, mode=mode) as client:
+        await client.call_tool("ask_math", {"question": "Hello?"})
+        with closing(sqlite3.connect(served.live.ledger.place)) as database, database:
+            database.execute("DELETE FROM head")
+        entry = ResourceTemplateReference(uri="ledger://entry/{n}")
+        assert (await client.complete(entry, {"name": "n", "value": ""})).completion.values == []
 
 
 @ERAS
