@@ -1,9 +1,10 @@
-"""A server's standard error that nobody reads, or that is gone, holds up no dialogue and fails none."""
+"""A host that does not read what a server writes holds up no dialogue, fails none, and does not keep it from its end."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -96,6 +97,37 @@ def test_a_host_need_not_read_standard_error(tmp_path: Path, how: str) -> None:
     assert (answer["answer"], answer["reason"], code) == ("Yes.", "done", 0)
     with Ledger.open(tmp_path / ".agentmesh" / "ledger.db", read_only=True) as log:
         assert [record.message.kind for record in log.read(dialogue=answer["dialogue"])][-1] == "close"
+
+
+def test_a_host_that_reads_no_answers_does_not_keep_a_server_from_its_end(tmp_path: Path) -> None:
+    (tmp_path / "mesh.toml").write_text(MESH)
+    (tmp_path / "steps.json").write_text('[{"say": "Yes."}]')
+    with pipe() as (_, write):
+        fill(write)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentmesh", "serve", str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        try:
+            assert process.stdin is not None and process.stderr is not None
+            call = {"name": "ask_front", "arguments": {"question": "Hello?"}}
+            for line in (
+                {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": OPENING},
+                {"jsonrpc": "2.0", "method": "notifications/initialized"},
+                {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call},
+            ):
+                process.stdin.write(json.dumps(line) + "\n")
+                process.stdin.flush()
+            assert any("Yes." in line for line in process.stderr)  # the answer to the first is on its way
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 130
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def test_what_was_said_is_written_before_the_end_and_in_order() -> None:
