@@ -13,14 +13,14 @@ from typer.core import TyperCommand
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
-    from agentmesh.serving.address import Address, Bound
-    from agentmesh.serving.guard import Access
     from agentmesh.serving.http import HttpFace
-    from agentmesh.serving.oauth import Issuer
+    from agentmesh.serving.http.address import Address, Bound
+    from agentmesh.serving.http.guard import Access
+    from agentmesh.serving.http.oauth import Issuer
 
 _PANEL: Final = "Over HTTP"
 _DEFAULT: Final = "127.0.0.1:8765"
-# As in agentmesh.serving.address, which is not imported to read a command line.
+# As in agentmesh.serving.http.address, which is not imported to read a command line.
 _ADDRESS: Final = re.compile(r"(\[[^\]]+\]:|[^/\[\]:]+:)?[0-9]+")
 
 HttpOption: TypeAlias = Annotated[
@@ -172,7 +172,7 @@ class HttpOptions:
 
         Raises: AgentMeshError for what was given wrong, and for an address that others reach and anybody may use.
         """
-        from agentmesh.serving.address import bind, parse_address
+        from agentmesh.serving.http.address import bind, parse_address
 
         address = parse_address(self.http)
         issuer, access = self._access()
@@ -186,9 +186,9 @@ class HttpOptions:
     def _face(self, address: Address, bound: Bound, issuer: Issuer | None, access: Access | None) -> HttpFace:
         from urllib.parse import urlsplit
 
-        from agentmesh.serving.browsers import Visitors
         from agentmesh.serving.http import HttpFace
-        from agentmesh.serving.limits import HttpLimits, most_connections
+        from agentmesh.serving.http.browsers import Visitors
+        from agentmesh.serving.http.limits import HttpLimits, most_connections
 
         if access is None and not bound.address.is_loopback:
             raise AgentMeshError(
@@ -212,9 +212,9 @@ class HttpOptions:
         )
 
     def _access(self) -> tuple[Issuer | None, Access | None]:
-        from agentmesh.serving.guard import Access
-        from agentmesh.serving.oauth import Issuer, JwtVerifier
-        from agentmesh.serving.tokens import read_tokens
+        from agentmesh.serving.http.guard import Access
+        from agentmesh.serving.http.oauth import Issuer, JwtVerifier
+        from agentmesh.serving.http.tokens import read_tokens
 
         has_tokens = bool(self.token_env) or self.token_file is not None
         if self.issuer is None:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     from agentmesh.mesh import Mesh
     from agentmesh.mesh.spec import SigningMode
-    from agentmesh.serving.address import Bound
     from agentmesh.serving.http import HttpFace
+    from agentmesh.serving.http.address import Bound
     from agentmesh_ledger import KeyStore
 
 

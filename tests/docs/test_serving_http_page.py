@@ -10,9 +10,9 @@ import pytest
 from typer.main import get_command
 
 from agentmesh.cli.app import app
-from agentmesh.serving.address import Address
-from agentmesh.serving.bodies import MAX_DEPTH, MAX_PARTS
-from agentmesh.serving.limits import HttpLimits
+from agentmesh.serving.http.address import Address
+from agentmesh.serving.http.bodies import MAX_DEPTH, MAX_PARTS
+from agentmesh.serving.http.limits import HttpLimits
 
 
 @pytest.fixture

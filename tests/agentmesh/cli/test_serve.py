@@ -23,7 +23,7 @@ from mcp.client import Transport
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from agentmesh.serving.address import PORT
+from agentmesh.serving.http.address import PORT
 from agentmesh.serving.signing import KnownKeys, Policy, Signing, signed_transport
 from agentmesh_ledger import KeyStore
 

@@ -17,12 +17,12 @@ from mcp.server import MCPServer
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.mcpserver import Context
 
-from agentmesh.serving.address import Address, bind
-from agentmesh.serving.browsers import Visitors
-from agentmesh.serving.guard import Access
 from agentmesh.serving.http import HttpFace, serve_http
-from agentmesh.serving.limits import HttpLimits
-from agentmesh.serving.oauth import Issuer
+from agentmesh.serving.http.address import Address, bind
+from agentmesh.serving.http.browsers import Visitors
+from agentmesh.serving.http.guard import Access
+from agentmesh.serving.http.limits import HttpLimits
+from agentmesh.serving.http.oauth import Issuer
 from agentmesh_servers.face import logging_left_alone
 
 META = {

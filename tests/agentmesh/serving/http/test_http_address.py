@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.serving.address import Address, bind, is_written_address, parse_address
+from agentmesh.serving.http.address import Address, bind, is_written_address, parse_address
 
 
 @pytest.mark.parametrize(

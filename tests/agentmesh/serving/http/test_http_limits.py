@@ -13,7 +13,7 @@ import pytest
 from anyio.abc import SocketStream
 from mcp import Client, MCPError
 
-from agentmesh.serving.limits import most_connections
+from agentmesh.serving.http.limits import most_connections
 
 pytestmark = pytest.mark.anyio
 

@@ -21,8 +21,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.serving.guard import Access
-from agentmesh.serving.oauth import Issuer, JwtVerifier
+from agentmesh.serving.http.guard import Access
+from agentmesh.serving.http.oauth import Issuer, JwtVerifier
 
 pytestmark = pytest.mark.anyio
 

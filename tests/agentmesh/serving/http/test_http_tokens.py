@@ -14,8 +14,8 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.serving.guard import Access
-from agentmesh.serving.tokens import Tokens, read_tokens
+from agentmesh.serving.http.guard import Access
+from agentmesh.serving.http.tokens import Tokens, read_tokens
 
 pytestmark = pytest.mark.anyio
 

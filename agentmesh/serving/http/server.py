@@ -19,14 +19,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentmesh.serving.address import Bound
-from agentmesh.serving.browsers import Visitors
-from agentmesh.serving.connections import Room, connections_of
-from agentmesh.serving.gate import Gate
-from agentmesh.serving.guard import Access, Guard
-from agentmesh.serving.limits import HttpLimits
-from agentmesh.serving.oauth import Issuer
-from agentmesh.serving.refusals import RETRY_SECONDS, refusal
+from agentmesh.serving.http.address import Bound
+from agentmesh.serving.http.browsers import Visitors
+from agentmesh.serving.http.connections import Room, connections_of
+from agentmesh.serving.http.gate import Gate
+from agentmesh.serving.http.guard import Access, Guard
+from agentmesh.serving.http.limits import HttpLimits
+from agentmesh.serving.http.oauth import Issuer
+from agentmesh.serving.http.refusals import RETRY_SECONDS, refusal
 
 PATH: Final = "/mcp"
 HEALTH: Final = "/health"

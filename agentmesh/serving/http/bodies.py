@@ -13,7 +13,7 @@ from mcp.types import PARSE_ERROR
 from starlette.responses import Response
 from starlette.types import Message, Receive
 
-from agentmesh.serving.refusals import refusal
+from agentmesh.serving.http.refusals import refusal
 
 MAX_DEPTH: Final = 64
 """How deep lists and objects may stand in one another."""

@@ -14,8 +14,8 @@ import anyio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from agentmesh.serving.limits import HttpLimits
-from agentmesh.serving.refusals import RETRY_SECONDS
+from agentmesh.serving.http.limits import HttpLimits
+from agentmesh.serving.http.refusals import RETRY_SECONDS
 
 Phase: TypeAlias = Literal["head", "body", "work", "idle"]
 

@@ -16,8 +16,8 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.serving.address import Address
-from agentmesh.serving.refusals import refusal
+from agentmesh.serving.http.address import Address
+from agentmesh.serving.http.refusals import refusal
 
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _METHODS: Final = "GET, POST, DELETE, OPTIONS"

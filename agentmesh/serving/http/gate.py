@@ -8,9 +8,9 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from agentmesh.serving.bodies import Bodies, unreadable
-from agentmesh.serving.limits import HttpLimits
-from agentmesh.serving.refusals import refusal
+from agentmesh.serving.http.bodies import Bodies, unreadable
+from agentmesh.serving.http.limits import HttpLimits
+from agentmesh.serving.http.refusals import refusal
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agentmesh.errors import AgentMeshError
-from agentmesh.serving.refusals import refusal
+from agentmesh.serving.http.refusals import refusal
 
 _LONGEST_TOKEN: Final = 16 * 1024
 
