@@ -14,17 +14,17 @@ from agentmesh.cli.where import find_place, is_place
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
-    from agentmesh.exchanges import Side
+    from agentmesh.audit.exchanges import Side
+    from agentmesh.audit.otherside import Terms
     from agentmesh.locations import LogPlace
     from agentmesh.mesh import Mesh
-    from agentmesh.otherside import Terms
     from agentmesh_ledger import Verified
 
 
 def verify_with(record: str, other: str, *, origin: str | None, terms: Terms, limit: int, json: bool) -> None:
     """Verify both, compare them, and print both. Exits with 1 unless all that passed between them is alike."""
-    from agentmesh.crosscheck import cross_check
-    from agentmesh.otherside import read_side
+    from agentmesh.audit.crosscheck import cross_check
+    from agentmesh.audit.otherside import read_side
     from agentmesh.view.crosscheck import cross_check_json, cross_check_text
     from agentmesh.view.evidence import evidence_text
     from agentmesh.view.text import json_line
@@ -57,8 +57,8 @@ def _source(record: str, origin: str | None) -> LogPlace | str:
 
 
 def _other(other: str, source: LogPlace | str, record: str, ours: Side) -> tuple[Side, Verified | None]:
+    from agentmesh.audit.otherside import read_side
     from agentmesh.locations import is_address
-    from agentmesh.otherside import read_side
 
     if is_address(other):
         return _fetched(other, source, record, ours), None
@@ -69,7 +69,7 @@ def _fetched(url: str, source: LogPlace | str, record: str, ours: Side) -> Side:
     """What the mesh served at `url` shows; the keys that RECORD's owner holds and knows say who asks and who answers."""
     import anyio
 
-    from agentmesh.otherside import fetch_side, find_served
+    from agentmesh.audit.otherside import fetch_side, find_served
 
     if isinstance(source, str):
         hint = "give the mesh or its ledger: what stands beside it says whose key the other's is"

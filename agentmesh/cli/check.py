@@ -90,8 +90,8 @@ def _verify_with(
     limit: int,
     json: bool,
 ) -> None:
+    from agentmesh.audit.otherside import Terms
     from agentmesh.cli.against import verify_with
-    from agentmesh.otherside import Terms
 
     terms = Terms(keys=keys, expect=expect, policy=policy)
     verify_with(record, other, origin=origin, terms=terms, limit=limit, json=json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentmesh.crosscheck import CrossCheck, Finding
+from agentmesh.audit.crosscheck import CrossCheck, Finding
 from agentmesh.view.text import clean, count
 
 _VERDICTS = ("differs", "lacking", "contradicts")

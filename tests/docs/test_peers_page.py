@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from agentmesh.audit.crosscheck import Verdict
 from agentmesh.cli.app import app
 from agentmesh.cli.exits import code_for, explain
-from agentmesh.crosscheck import Verdict
 from agentmesh.errors import ToolboxError
 from agentmesh.locations import log_place
 from agentmesh.mesh import load_mesh

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agentmesh.exchanges import Exchanged, Reading, Side
-from agentmesh.retold import contradictions
+from agentmesh.audit.exchanges import Exchanged, Reading, Side
+from agentmesh.audit.retold import contradictions
 from agentmesh_ledger import Draft, DraftPart, JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.store import LedgerAudit

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from agentmesh.exchanges import Exchanged, Part, Side
-from agentmesh.retold import Contradiction, contradictions
+from agentmesh.audit.exchanges import Exchanged, Part, Side
+from agentmesh.audit.retold import Contradiction, contradictions
 from agentmesh.serving.signing.record import wire_dialogue
 from agentmesh_ledger import AgentId, LedgerError
 from agentmesh_ledger.identity import public_key

@@ -15,8 +15,8 @@ from mcp.client import Transport
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, TextResourceContents
 
+from agentmesh.audit.exchanges import Reading, Side
 from agentmesh.errors import AgentMeshError
-from agentmesh.exchanges import Reading, Side
 from agentmesh.keys import open_keys
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh

@@ -19,7 +19,7 @@ from typing import Final
 from mcp.types import CallToolResult
 from pydantic import ValidationError
 
-from agentmesh.exchanges import Exchanged, Side, read_object
+from agentmesh.audit.exchanges import Exchanged, Side, read_object
 from agentmesh.toolbox.handles import WAIT_TOOL
 from agentmesh.toolbox.results import MAX_TEXT, ToolResult, read_result
 from agentmesh_ledger import JsonValue, LedgerError, Record

@@ -9,9 +9,9 @@ from typing import Literal
 
 import pytest
 
-from agentmesh.crosscheck import CrossCheck, cross_check
-from agentmesh.exchanges import Side
-from agentmesh.otherside import read_side
+from agentmesh.audit.crosscheck import CrossCheck, cross_check
+from agentmesh.audit.exchanges import Side
+from agentmesh.audit.otherside import read_side
 from agentmesh.serving.signing.record import exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import Asked
 from agentmesh.view.crosscheck import cross_check_json, cross_check_text
