@@ -217,25 +217,23 @@ def _between(side: Side, other: Side) -> list[Exchanged]:
     for each in side.exchanged:
         if not each.is_unsigned:
             whole[each.exchange].append(each)
+    # A key may be changed, and all that it signed be left out: whom we called by one name is one and the same.
+    called = frozenset(each.called for each in side.exchanged if each.called and each.parties & other.keys)
     found: list[Exchanged] = []
     for exchange, messages in whole.items():
-        if exchange in known or (_is_with(messages, other) and _is_shown(messages, other)):
+        if exchange in known or (_is_with(messages, other, called) and _is_shown(messages, other)):
             found += messages
     return found
 
 
-def _is_with(messages: Sequence[Exchanged], other: Side) -> bool:
-    return any(each.parties & other.keys or _is_from(each, other.origin) for each in messages)
+def _is_with(messages: Sequence[Exchanged], other: Side, called: frozenset[str]) -> bool:
+    return any(each.parties & other.keys or (each.called in called and _is_answer(each)) for each in messages)
 
 
-def _is_from(each: Exchanged, origin: str) -> bool:
-    """Whether an answer came to us in the name of that origin, whatever key it had then: a key may be changed and left out.
-
-    Of a request that says nothing: whoever asks may call himself anything.
-    """
-    if each.sealed is None or each.flaw or each.refused or (each.kind, each.part) != ("received", "answer"):
-        return False
-    return bool(origin) and each.sealed.statement.subject.rpartition("@")[2] == origin
+def _is_answer(each: Exchanged) -> bool:
+    """Whether it is an answer that came to us signed and held."""
+    is_good = each.sealed is not None and not each.flaw and not each.refused
+    return is_good and (each.kind, each.part) == ("received", "answer")
 
 
 def _is_shown(messages: Sequence[Exchanged], other: Side) -> bool:

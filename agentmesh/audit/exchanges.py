@@ -28,7 +28,8 @@ class Exchanged:
     """One message of an exchange, as one side recorded it.
 
     `exchange` names the request; `statement` is the hex digest of the envelope, empty where nothing was signed. `sealed`
-    and `content` are None where they are withheld (or were not kept). `flaw` says what does not fit, in words.
+    and `content` are None where they are withheld (or were not kept). `called` is the caller's own name for the other, empty
+    on the other side. `flaw` says what does not fit, in words.
     """
 
     index: int
@@ -44,6 +45,7 @@ class Exchanged:
     content: bytes | None
     flaw: str
     refused: str
+    called: str = ""
 
     @property
     def name(self) -> str:
@@ -153,6 +155,7 @@ def exchanged(record: Record, kind: Kind) -> Exchanged:
         content=parts.get("content"),
         flaw=flaw,
         refused=_fact(facts, "refused"),
+        called=_fact(facts, "called"),
     )
     if not flaw and (found := _flaw(made, has_statement="statement" in parts)):
         return replace(made, flaw=found)

@@ -167,16 +167,16 @@ def _transport(served: Served, place: LogPlace, keys: KeyStore | None) -> Transp
 
 
 def _keys_of(ours: Side, key: AgentId) -> frozenset[str]:
-    """The key, and those that answered us in the same name before it: the other side may have changed its key."""
+    """The key, and those that answered us under the same name before it: the other side may have changed its key."""
     answers = [
-        each.sealed.statement
+        (each.called, each.sealed.statement.author)
         for each in ours.exchanged
         if (each.kind, each.part) == ("received", "answer")
         and each.sealed is not None
         and not (each.flaw or each.refused)
     ]
-    names = {each.subject for each in answers if each.author == key}
-    return frozenset({key, *(each.author for each in answers if each.subject in names)})
+    names = {called for called, author in answers if author == key} - {""}
+    return frozenset({key, *(author for called, author in answers if called in names)})
 
 
 def _dialogues(ours: Side, keys: frozenset[str]) -> Iterator[str]:

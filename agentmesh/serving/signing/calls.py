@@ -276,6 +276,7 @@ class Calls:
             sealed=sealed,
             content=plain_content(covered),
             refused=refused,
+            called=self._peer,
         )
 
     def _call(self, asked: Asked, key: AgentKey) -> _Call:
@@ -292,6 +293,7 @@ class Calls:
                 peer=peer,
                 sealed=asked.sealed,
                 content=asked.content,
+                called=self._peer,
             )
             entry = Entry(self._journal, sent)
         return _Call(asked=asked, key=key, dialogue=dialogue, entry=entry)

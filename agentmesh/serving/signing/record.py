@@ -52,8 +52,12 @@ def exchange_draft(
     sealed: SealedStatement | None,
     content: bytes,
     refused: SigningReason | None = None,
+    called: str | None = None,
 ) -> Draft:
-    """One statement as a message of the ledger. Content that no part can hold is left out, and a fact says so."""
+    """One statement as a message of the ledger. Content that no part can hold is left out, and a fact says so.
+
+    `called` is the caller's own name for whom it calls, which stays the same when that one's key changes.
+    """
     facts: dict[str, JsonValue] = {
         "exchange": asked.exchange,
         "statement": "" if sealed is None else sealed.digest,
@@ -61,6 +65,8 @@ def exchange_draft(
         "method": asked.method,
         "peer": peer or (UNSIGNED if sealed is None else UNKNOWN),
     }
+    if called is not None:
+        facts["called"] = called
     parts: list[DraftPart] = []
     if sealed is not None:
         parts.append(DraftPart(name="statement", type=_ENVELOPE, data=sealed.envelope))
