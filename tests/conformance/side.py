@@ -23,6 +23,12 @@ def signing_side(folder: Path, name: str) -> Iterator[Signing]:
             known=KnownKeys(path=folder / "known-keys.json"),
             nonces=NonceStore(folder / "nonces"),
         )
+        # No lag: a test looks at the record while the server is still up.
         yield Signing(
-            key=keys.agent("host"), subject=f"host@{origin}", policy=policy, ledger=ledger, keys=keys
+            key=keys.agent("host"),
+            subject=f"host@{origin}",
+            policy=policy,
+            ledger=ledger,
+            keys=keys,
+            lag=0.0,
         )
