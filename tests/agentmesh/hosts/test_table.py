@@ -19,7 +19,9 @@ OPEN = Remote(url="http://127.0.0.1:8765/mcp")
 
 def machine(system: System, **env: str) -> Machine:
     home = "C:/Users/Zoë" if system == "windows" else "/home/zoë"
-    return Machine(system=system, home=home, env=env, folder="D:/work" if system == "windows" else "/work")
+    return Machine(
+        system=system, home=home, env=env, folder="D:/project" if system == "windows" else "/project"
+    )
 
 
 LINUX = {
@@ -99,11 +101,11 @@ def test_a_project_has_files_of_its_own_where_the_host_knows_them() -> None:
     here = machine("linux")
     found = {host.id: places(host, "project", here)[0].as_posix() for host in HOSTS if host.project}
     assert found == {
-        "claude-code": "/work/.mcp.json",
-        "cursor": "/work/.cursor/mcp.json",
-        "vscode": "/work/.vscode/mcp.json",
-        "codex": "/work/.codex/config.toml",
-        "gemini": "/work/.gemini/settings.json",
+        "claude-code": "/project/.mcp.json",
+        "cursor": "/project/.cursor/mcp.json",
+        "vscode": "/project/.vscode/mcp.json",
+        "codex": "/project/.codex/config.toml",
+        "gemini": "/project/.gemini/settings.json",
     }
     with pytest.raises(AgentMeshError, match="Goose has no file of its own for a project"):
         places(find_host("goose"), "project", here)
