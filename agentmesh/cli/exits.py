@@ -170,8 +170,8 @@ def missing_extra(error: BaseException) -> str | None:
     reason = getattr(error, "reason", None)
     if reason == "no_store" and _is(error, "agentmesh_ledger", "LedgerError"):
         return "store,postgres" if "psycopg" in str(error) else "store"
-    if reason == "missing_extra" and _is(error, "agentmesh_servers.errors", "ServersError"):
-        return "postgres" if "PostgreSQL" in str(error) else "mcp"
+    if _is(error, "agentmesh_servers.errors", "ServersError"):
+        return cast(str | None, getattr(error, "extra", None))
     if isinstance(error, ModuleNotFoundError) and error.name:
         return _EXTRAS.get(error.name.partition(".")[0])
     return None

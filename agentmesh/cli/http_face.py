@@ -179,7 +179,7 @@ class HttpOptions:
         bound = bind(address)
         try:
             return bound, self._face(address, bound, issuer, access)
-        except BaseException:
+        except BaseException:  # also a signal: nobody else would close it
             bound.socket.close()
             raise
 

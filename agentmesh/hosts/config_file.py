@@ -164,7 +164,7 @@ def _write(path: Path, data: bytes, like: Path, mode: int = 0o600) -> None:
                         os.fchown(handle, known.st_uid, known.st_gid)
             os.chmod(path, mode)
             os.fsync(handle)
-    except BaseException:
+    except BaseException:  # also a signal: half a file must not stay behind
         path.unlink(missing_ok=True)
         raise
 

@@ -27,7 +27,9 @@ class ServersError(Exception):
     The message is one line that says what was wrong and what to do; a tool hands it to the model as it is.
     """
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, *, extra: str | None = None) -> None:
+        """`extra` is the one that is not installed, with the reason `missing_extra`."""
         super().__init__(message)
         self.reason: Reason = reason
         self.message = message
+        self.extra = extra

@@ -54,6 +54,8 @@ def build(name: str, **given: str) -> MCPServer:
         if error.name is None or error.name.split(".")[0] not in {"mcp", "pydantic", "mcp_types"}:
             raise
         raise ServersError(
-            "missing_extra", "serving tools needs the mcp extra: pip install 'agentmesh-runtime[mcp]'"
+            "missing_extra",
+            "serving tools needs the mcp extra: pip install 'agentmesh-runtime[mcp]'",
+            extra="mcp",
         ) from error
     return module.build(**given)

@@ -248,7 +248,7 @@ def _rename(source: Spot, target: Spot, *, whole: bool) -> None:
         try:
             os.link(old, new, src_dir_fd=old_handle, dst_dir_fd=new_handle, follow_symlinks=False)
         except NotImplementedError:
-            pass
+            pass  # a platform whose `link` takes no folder's handle: renamed below, with the gap that is told of above
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
                 raise

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from agentmesh_servers.sql.refusal import Refusal, one_line
@@ -23,7 +24,10 @@ TIMED_OUT: Final = 124
 
 
 class _Database(Protocol):
-    def do(self, request: Mapping[str, object]) -> dict[str, object]: ...
+    def asked(self) -> AbstractContextManager[None]: ...
+    def tables(self) -> dict[str, object]: ...
+    def table(self, name: str) -> dict[str, object]: ...
+    def statement(self, sql: str, parameters: Sequence[object], rows: int) -> dict[str, object]: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
 
@@ -42,7 +46,7 @@ def main() -> None:
         database = _opened(request)
         opened.append(database)
         try:
-            answer: dict[str, object] = {"answer": database.do(request)}
+            answer: dict[str, object] = {"answer": _done(database, request)}
         finally:
             database.close()
     except Refusal as refusal:
@@ -59,6 +63,20 @@ def main() -> None:
     while reply:
         reply = reply[os.write(answers, reply) :]
     os._exit(0)  # a thread still waits on standard input, and Python would wait for it
+
+
+def _done(database: _Database, request: Mapping[str, object]) -> dict[str, object]:
+    """What comes of the task that the request names."""
+    with database.asked():
+        match request["task"]:
+            case "tables":
+                return database.tables()
+            case "table":
+                return database.table(str(request["table"]))
+            case _:
+                parameters = request["parameters"]
+                assert isinstance(parameters, list)
+                return database.statement(str(request["sql"]), parameters, int(str(request["rows"])))
 
 
 def _first_line() -> bytes:

@@ -117,19 +117,12 @@ class Postgres:
         """Ends the statement that runs, from another thread."""
         self._connection.cancel_safe(timeout=1)
 
-    def do(self, request: Mapping[str, object]) -> dict[str, object]:
-        """Runs the task that the request names."""
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around one task: a transaction, and what goes wrong in it told."""
         try:
             with self._transaction():
-                match request["task"]:
-                    case "tables":
-                        return self._tables()
-                    case "table":
-                        return self._table(str(request["table"]))
-                    case _:
-                        parameters = request["parameters"]
-                        assert isinstance(parameters, list)
-                        return self._statement(str(request["sql"]), parameters, int(str(request["rows"])))
+                yield
         except (psycopg.Error, MemoryError, ValueError) as error:
             raise self._told(error) from error
 
@@ -154,7 +147,7 @@ class Postgres:
         self._until = time.monotonic() + self._seconds
         try:
             yield
-        except BaseException:
+        except BaseException:  # also a Refusal, or no memory: nothing of it may stay
             self._end("ROLLBACK", quietly=True)
             raise
         self._end("COMMIT" if self._write else "ROLLBACK", quietly=not self._write)
@@ -166,7 +159,7 @@ class Postgres:
             if not quietly:
                 raise  # without a transaction's end nothing was changed, and that must be known
 
-    def _statement(self, sql: str, parameters: Sequence[object], rows: int) -> dict[str, object]:
+    def statement(self, sql: str, parameters: Sequence[object], rows: int) -> dict[str, object]:
         sheet, cursor = Sheet(most=rows), self._connection.cursor()
         if self._write:
             # Whole, since a statement that is broken off changes nothing; prepared, for the extended protocol.
@@ -196,14 +189,14 @@ class Postgres:
         told = server.describe_prepared(name)
         return [(told.fname(column) or b"").decode("utf-8", "replace") for column in range(told.nfields)]
 
-    def _tables(self) -> dict[str, object]:
+    def tables(self) -> dict[str, object]:
         found = self._connection.execute(
             f"SELECT name, kind FROM ({_TABLES}) AS told ORDER BY name LIMIT {MAX_TABLES + 1}"
         ).fetchall()
         tables = [{"name": name, "kind": kind} for name, kind in found[:MAX_TABLES]]
         return {"tables": tables, "more": len(found) > MAX_TABLES}
 
-    def _table(self, name: str) -> dict[str, object]:
+    def table(self, name: str) -> dict[str, object]:
         ask = self._connection.execute
         found = ask(
             f"SELECT oid, name, kind FROM ({_TABLES}) AS told "

@@ -99,6 +99,8 @@ def _url(variable: str) -> str:
         )
     if find_spec("psycopg") is None:
         raise ServersError(
-            "missing_extra", "PostgreSQL needs the postgres extra: pip install 'agentmesh-runtime[postgres]'"
+            "missing_extra",
+            "PostgreSQL needs the postgres extra: pip install 'agentmesh-runtime[postgres]'",
+            extra="postgres",
         )
     return url

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -97,19 +98,12 @@ class Sqlite:
         """Ends the statement that runs, from another thread."""
         self._connection.interrupt()
 
-    def do(self, request: Mapping[str, object]) -> dict[str, object]:
-        """Runs the task that the request names."""
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around one task: the guard over what statements may do, and what goes wrong told."""
         try:
             self._guard()
-            match request["task"]:
-                case "tables":
-                    return self._tables()
-                case "table":
-                    return self._table(str(request["table"]))
-                case _:
-                    parameters = request["parameters"]
-                    assert isinstance(parameters, list)
-                    return self._statement(str(request["sql"]), parameters, int(str(request["rows"])))
+            yield
         except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
             raise self._told(error) from error
 
@@ -152,7 +146,7 @@ class Sqlite:
         # Opening touches nothing yet: a file that is no database should be told as one, not by the first statement.
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
-    def _statement(self, sql: str, parameters: Sequence[object], rows: int) -> dict[str, object]:
+    def statement(self, sql: str, parameters: Sequence[object], rows: int) -> dict[str, object]:
         connection, sheet = self._connection, Sheet(most=rows)
         if self._write:
             connection.execute("BEGIN IMMEDIATE")
@@ -189,7 +183,7 @@ class Sqlite:
             fine = action in (_WRITES if self._write else _READS)
         return sqlite3.SQLITE_OK if fine else sqlite3.SQLITE_DENY
 
-    def _tables(self) -> dict[str, object]:
+    def tables(self) -> dict[str, object]:
         found = self._connection.execute(
             "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' "
             "ESCAPE '\\' ORDER BY name LIMIT ?",
@@ -198,7 +192,7 @@ class Sqlite:
         tables = [{"name": name, "kind": kind} for name, kind in found[:MAX_TABLES]]
         return {"tables": tables, "more": len(found) > MAX_TABLES}
 
-    def _table(self, name: str) -> dict[str, object]:
+    def table(self, name: str) -> dict[str, object]:
         ask = self._connection.execute
         found = ask(
             "SELECT name, type FROM sqlite_master WHERE type IN ('table', 'view') AND name = ? COLLATE NOCASE",
