@@ -82,6 +82,75 @@ def node(npm: Callable[[str], Path]) -> str:
 
 
 @pytest.fixture(scope="session")
+def anvil(npm: Callable[[str], Path]) -> Callable[..., AbstractContextManager[str]]:
+    """Starts an EVM node of its own, and gives its URL; `options` are anvil's, as `--block-time`, "1"."""
+    npm("@foundry-rs/anvil")
+    # The package for this machine holds the program; the one of that name only starts it, through Node.js.
+    folder = npm("@foundry-rs/anvil").parent
+    found = sorted(folder.glob("anvil-*/bin/anvil"))
+    if not found:
+        pytest.skip("AGENTMESH_NPM names no folder with anvil for this machine in it; .ci/run makes one")
+
+    @contextmanager
+    def start(*options: str) -> Iterator[str]:
+        process = subprocess.Popen(
+            [str(found[0]), "--host", "127.0.0.1", "--port", "0", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            with following(process) as wait:
+                yield f"http://{wait(r'Listening on (127.0.0.1:[0-9]+)')}"
+        finally:
+            ended(process)
+
+    return start
+
+
+@contextmanager
+def following(process: subprocess.Popen[str]) -> Iterator[Callable[[str], str]]:
+    """Reads what a process says, to its end, and gives what waits until it has said something: the first group of it."""
+    said: queue.Queue[str] = queue.Queue()
+
+    def read(lines: IO[str]) -> None:
+        # To its end: a server whose output nobody reads stops.
+        for line in lines:
+            said.put(line)
+        said.put("")
+
+    def wait(pattern: str) -> str:
+        told = ""
+        while not (found := re.search(pattern, told)):
+            line = said.get(timeout=WAIT_SECONDS)
+            assert line, f"the process has ended: {told}"
+            told += line
+        return found.group(1)
+
+    assert process.stdout is not None
+    reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+    reader.start()
+    try:
+        yield wait
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        reader.join(WAIT_SECONDS)
+        process.stdout.close()
+
+
+def ended(process: subprocess.Popen[str]) -> None:
+    """Ends a process, by force where it does not go."""
+    process.terminate()
+    try:
+        process.wait(WAIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
 def python_environment() -> dict[str, str]:
     """The environment of a process that is to find this tree's packages, and to leave the machine to others."""
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "AGENTMESH_THREADS": "1"}
@@ -103,33 +172,11 @@ def listening(
             text=True,
             env=python_environment,
         )
-        said: queue.Queue[str] = queue.Queue()
-
-        def read(lines: IO[str]) -> None:
-            # To its end: a server whose output nobody reads stops.
-            for line in lines:
-                said.put(line)
-            said.put("")
-
-        assert process.stdout is not None
-        reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
-        reader.start()
         try:
-            told = ""
-            while not (found := re.search(r"http://127\.0\.0\.1:\d+/\S+", told)):
-                line = said.get(timeout=WAIT_SECONDS)
-                assert line, f"the server has ended: {told}"
-                told += line
-            yield found.group()
+            with following(process) as wait:
+                yield wait(r"(http://127\.0\.0\.1:\d+/\S+)")
         finally:
-            process.terminate()
-            try:
-                process.wait(WAIT_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            reader.join(WAIT_SECONDS)
-            process.stdout.close()
+            ended(process)
 
     return start
 

@@ -40,6 +40,9 @@ _EXTRAS: Final = {
     "numpy": "llama",
     "huggingface_hub": "hub",
     "ruamel": "hosts",
+    "web3": "chain",
+    "opentimestamps": "ots",
+    "uvicorn": "witness",
 }
 _USAGE_REASONS: Final = frozenset(
     {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}
@@ -75,7 +78,7 @@ _MODEL_UNREADABLE: Final = frozenset(
     {"unreadable", "not_gguf", "truncated", "malformed", "script_file", "catalogue"}
 )
 _LEDGER_UNREADABLE: Final = frozenset({"not_found", "unreadable", "worker", "permissions"})
-_LEDGER_USAGE: Final = frozenset({"no_store", "origin"})
+_LEDGER_USAGE: Final = frozenset({"no_store", "no_extra", "origin"})
 
 
 def code_after(reason: EndReason) -> int:

@@ -33,6 +33,9 @@ Check: TypeAlias = Literal[
     "tile",  # a tile or an entry bundle is missing, malformed, or not that of the tree
     "proof",  # a proof file is not of its format
     "policy",  # too few of the witnesses that a policy asks for have signed, or the policy is malformed
+    "anchor",  # what was published on a chain is malformed, does not prove it, or is not this log's
+    "fork",  # two records of a log are no proof that it was forked, or a proof of it is malformed
+    "usage",  # a usage receipt, a binding to an account, or a balance is malformed, or a signature of it does not hold
 ]
 
 Fault: TypeAlias = Literal[
@@ -48,6 +51,10 @@ Fault: TypeAlias = Literal[
     "closed",
     "worker",  # a process that helped to verify ended; nothing is shown
     "no_store",  # the `store` extra is not installed
+    "no_extra",  # another extra is not installed; the hint names it
+    "chain",  # a chain's node cannot be reached, refuses, or answers nonsense; nothing is lost, try again
+    "witness",  # a witness cannot be reached, refuses, or answers nonsense
+    "forked",  # a witness or a chain holds another branch of this log than the one at hand; evidence was written
 ]
 
 Reason: TypeAlias = Check | Fault
