@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -29,6 +30,11 @@ BUSY_SECONDS: Final = 5.0
 _TABLE: Final = (
     "CREATE TABLE latest (origin TEXT PRIMARY KEY NOT NULL, size INTEGER NOT NULL, time INTEGER NOT NULL,"
     " note TEXT NOT NULL) WITHOUT ROWID"
+)
+# One row of each file, of nulls where there is none.
+_LATEST: Final = "".join(
+    f"{joint}SELECT size, time, note FROM (SELECT 1) LEFT JOIN {schema}.latest ON origin = ?"
+    for joint, schema in (("", "main"), (" UNION ALL ", "beside"))
 )
 _DRAFT: Final = ".state"
 _SCHEMAS: Final = ("main", "beside")
@@ -50,6 +56,7 @@ class WitnessState:
         self._turn = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._files: tuple[tuple[int, int], ...] = ()
+        self._known: dict[str, Seen] = {}
         self._closed = False
 
     @classmethod
@@ -167,34 +174,35 @@ class WitnessState:
 
     def _read(self, connection: sqlite3.Connection, origin: str) -> Seen | None:
         """The newer of what the two files say of the log, held to its own form."""
-        found: Seen | None = None
-        for schema, path in zip(_SCHEMAS, (self.path, self.memory), strict=True):
-            row = connection.execute(
-                f"SELECT size, time, note FROM {schema}.latest WHERE origin = ?", (origin,)
-            ).fetchone()
-            if row is None:
-                continue
-            seen = _seen(origin, row, path)
-            if found is None:
-                found = seen
-            elif (
-                seen.checkpoint.size == found.checkpoint.size
-                and seen.checkpoint.root != found.checkpoint.root
-            ):
-                raise LedgerError(
-                    "corrupt",
-                    f"the witness's state and its memory hold two branches of {shown(origin)}",
-                    path=str(self.path),
-                    hint="One of them is not this witness's; its cosignatures are not to be trusted until it is known which",
-                )
-            elif (seen.checkpoint.size, seen.time) > (found.checkpoint.size, found.time):
-                found = Seen(checkpoint=seen.checkpoint, time=max(seen.time, found.time), note=seen.note)
-            else:
-                found = Seen(checkpoint=found.checkpoint, time=max(seen.time, found.time), note=found.note)
+        main, beside = connection.execute(_LATEST, (origin, origin)).fetchall()
+        return self._newer(self._seen(origin, main, self.path), self._seen(origin, beside, self.memory))
+
+    def _newer(self, one: Seen | None, other: Seen | None) -> Seen | None:
+        if one is None or other is None or one is other:
+            return other if one is None else one
+        if one.checkpoint.size == other.checkpoint.size and one.checkpoint.root != other.checkpoint.root:
+            raise LedgerError(
+                "corrupt",
+                f"the witness's state and its memory hold two branches of {shown(one.checkpoint.origin)}",
+                path=str(self.path),
+                hint="One of them is not this witness's; trust none of its cosignatures until it is known which",
+            )
+        newer = one if (one.checkpoint.size, one.time) >= (other.checkpoint.size, other.time) else other
+        return replace(newer, time=max(one.time, other.time))
+
+    def _seen(self, origin: str, row: tuple[object, ...], path: Path) -> Seen | None:
+        """What a row says, held to its own form; the form of the one written or read last is known."""
+        if row == (None, None, None):
+            return None
+        known = self._known.get(origin)
+        if known is not None and row == (known.checkpoint.size, known.time, known.note):
+            return known
+        self._known[origin] = found = _seen(origin, row, path)
         return found
 
-    def _write(self, connection: sqlite3.Connection, changed: Iterable[Seen]) -> None:
+    def _write(self, connection: sqlite3.Connection, changed: Collection[Seen]) -> None:
         rows = [(each.checkpoint.origin, each.checkpoint.size, each.time, each.note) for each in changed]
+        self._known.update((each.checkpoint.origin, each) for each in changed)
         for schema in _SCHEMAS:
             connection.executemany(f"INSERT OR REPLACE INTO {schema}.latest VALUES (?, ?, ?, ?)", rows)
 
