@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentmesh_ledger.anchor.event import Event, parse_event, parse_receipt, settlement_of
-from agentmesh_ledger.anchor.header import Header, parse_header
+from agentmesh_ledger.anchor.evm_header import Header, parse_header
 from agentmesh_ledger.anchor.rlp import encode, encode_integer
 from agentmesh_ledger.anchor.trie import verify_trie
 from agentmesh_ledger.checks import first_link

@@ -11,7 +11,7 @@ from typing import Final
 
 from agentmesh_ledger.anchor.event import parse_event, parse_receipt
 from agentmesh_ledger.anchor.evidence import EVM_RECEIPT, verify_evidence
-from agentmesh_ledger.anchor.header import parse_header, told_bytes, told_integer, write_header
+from agentmesh_ledger.anchor.evm_header import parse_header, told_bytes, told_integer, write_header
 from agentmesh_ledger.anchor.rlp import Item, encode, encode_integer
 from agentmesh_ledger.anchor.trie import prove_trie
 from agentmesh_ledger.checks import first_link
