@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.tree import EMPTY_ROOT, parent, verify_consistency
+from agentmesh_ledger.tree import EMPTY_ROOT, verify_consistency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,27 +79,3 @@ def judge(proposal: Proposal, seen: Seen | None, now: int) -> Verdict:
     # A clock that was set back must not make a later cosignature look like the earlier one.
     time = max(now, 1 if seen is None else seen.time)
     return Granted(seen=Seen(checkpoint=new, time=time, note=proposal.note))
-
-
-def shown_root(old: int, new: int, proof: tuple[bytes, ...], new_root: bytes) -> bytes | None:
-    """The root that the first `old` entries of the new tree have, where the proof shows it without being told it.
-
-    A consistency proof holds the nodes of the old tree's right edge, which make its root; but where the old size is a power of
-    two the old tree is a single node, which the proof leaves out. None then, and where the proof does not lead to the new root.
-    """
-    if not 0 < old < new or old & (old - 1) == 0 or not proof:
-        return None
-    low, high, found = old - 1, new - 1, proof[0]
-    while low & 1:
-        low, high = low >> 1, high >> 1
-    for node in proof[1:]:
-        if low & 1 or low == high:
-            found = parent(node, found)
-            while not low & 1 and low:
-                low, high = low >> 1, high >> 1
-        low, high = low >> 1, high >> 1
-    try:
-        verify_consistency(old, new, proof, found, new_root)
-    except LedgerError:
-        return None
-    return found
