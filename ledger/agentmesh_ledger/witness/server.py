@@ -167,6 +167,13 @@ class WitnessServer(uvicorn.Server):
         await super().startup(sockets)
         self._ready()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own, which leaves open what has not ended in time."""
+        await super().shutdown(sockets)
+        for each in [each for each in self.server_state.connections if isinstance(each, Connection)]:
+            each.transport.abort()
+        await asyncio.sleep(0)  # until they are told so
+
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's own, ten times a second."""
         if counter % _SWEEP_TICKS == 0:
