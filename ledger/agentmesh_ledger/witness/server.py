@@ -7,7 +7,6 @@ SHA-256 · `GET /`, two lines: the witness's name and its vkey.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import signal
 import socket
@@ -85,7 +84,7 @@ class WitnessApp:
             return _told(405, "only to be read")
         if wanted is None:
             return _told(200, f"{self._witness.key.name}\n{self._witness.key.vkey}")
-        origin = self._origins().get(wanted[1])
+        origin = self._trusted.named(wanted[1])
         if origin is None:
             return _told(404, "this witness does not know the log")
         loop = asyncio.get_running_loop()
@@ -131,9 +130,6 @@ class WitnessApp:
                 self._settling = False
 
         loop.run_in_executor(self._thread, self._witness.settle, proposals).add_done_callback(settled)
-
-    def _origins(self) -> dict[str, str]:
-        return {hashlib.sha256(each.encode()).hexdigest(): each for each in self._trusted.origins()}
 
 
 class WitnessServer(uvicorn.Server):
