@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol, TextIO, cast
 
@@ -26,6 +26,7 @@ from agentmesh_ledger.commands import (
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.findings import Progress
 from agentmesh_ledger.kept import kept_note
+from agentmesh_ledger.keys import cosigned_beside
 from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.report import evidence_json, evidence_lines, failure_json
 from agentmesh_ledger.source import is_database, is_ledger, opened, without_password
@@ -41,7 +42,7 @@ exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be rea
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
 
 other commands, each with its --help: `agentmesh-verify tiles DIR|URL`, a published log; `agentmesh-verify proof FILE`,
-one entry's proof. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
+one entry's proof; `agentmesh-verify fork A [B]`, whether a log was forked. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
 """
 
 
@@ -54,6 +55,7 @@ class _Verifier(Protocol):
         keys: Sequence[str],
         expect: str | None,
         policy: Policy | None,
+        cosigned: Callable[[str], str | None] | None,
         limit: int,
         origin: str | None,
         progress: Progress | None,
@@ -156,7 +158,14 @@ def _verified(
                 require_origin(found, origin)
                 return found
     return _store_verifier(without_password(subject))(
-        subject, keys=keys, expect=expect, policy=policy, limit=limit, origin=origin, progress=progress
+        subject,
+        keys=keys,
+        expect=expect,
+        policy=policy,
+        cosigned=None if is_database(subject) else cosigned_beside(subject),
+        limit=limit,
+        origin=origin,
+        progress=progress,
     )
 
 

@@ -1,4 +1,4 @@
-"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, and `proof`, one entry.
+"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, `proof`, one entry, and `fork`, two branches.
 
 They give back what is to be said; `__main__` says it. Only the bar writes, to the stream it is given.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
-from agentmesh_ledger.accounts import proof_json, proof_text, tiles_lines
+from agentmesh_ledger.accounts import fork_json, fork_text, proof_json, proof_text, tiles_lines
 from agentmesh_ledger.bar import Bar
+from agentmesh_ledger.branches import prove_fork
 from agentmesh_ledger.envelope import MAX_ENTRY
 from agentmesh_ledger.errors import Check, LedgerError
 from agentmesh_ledger.kept import kept_note
@@ -21,7 +22,7 @@ from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.proof import MAX_PROOF_FILE, verify_proof
 from agentmesh_ledger.report import evidence_json
-from agentmesh_ledger.source import opened, read_policy
+from agentmesh_ledger.source import STANDARD_INPUT, opened, read_policy
 from agentmesh_ledger.verify import Verified
 
 ShowLog: TypeAlias = Callable[[Verified, str], str]
@@ -82,6 +83,25 @@ def proof_parser() -> argparse.ArgumentParser:
     parser.add_argument("subject", metavar="FILE", help="the proof (*.tlog-proof); - is standard input")
     parser.add_argument(
         "--entry", metavar="FILE", help="the entry's bytes; without it the proof must carry them"
+    )
+    add_trust(parser)
+    return parser
+
+
+def fork_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify fork`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify fork",
+        description="Verify that a log was forked: that its key signed two checkpoints of which neither continues the other.",
+        epilog="exit status: 0 forked, and proven, 1 not proven, 2 wrong usage, 3 something cannot be read, 130 interrupted\n"
+        "\nexample: agentmesh-verify fork mine.checkpoint theirs.transcript.jsonl --key 'log.example/desk+...'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = "a proof of a fork (*.fork), a checkpoint, or a transcript of the whole log; - is standard input"
+    parser.add_argument("subject", metavar="A", help=what)
+    parser.add_argument("other", metavar="B", nargs="?", help="the other record, unless A is a proof already")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write the proof here, for others; a new file"
     )
     add_trust(parser)
     return parser
@@ -165,6 +185,34 @@ def run_proof(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO |
     return Evidence(text=proof_text(found, subject), json=proof_json(found, subject))
 
 
+def run_fork(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
+    """Verifies that a log was forked.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    other: str | None = arguments.other
+    output: Path | None = arguments.output
+    named, policy = named_trust(arguments)
+    keys = [*named, *map(str, () if named or policy is None else policy.logs)]
+    if subject == STANDARD_INPUT == other:
+        raise UsageError("standard input can be one of the two records only")
+    found = prove_fork(subject, other, keys)
+    if output is not None:
+        _write_new(output, found.fork.encode())
+    return Evidence(text=fork_text(found), json={**fork_json(found), "file": subject, "other": other})
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise LedgerError(
+            "failed", f"the proof cannot be written: {error.strerror}", path=str(path)
+        ) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A word of the command line: its arguments, and what it does."""
@@ -176,6 +224,7 @@ class Command:
 COMMANDS: Final[Mapping[str, Command]] = {
     "tiles": Command(parser=tiles_parser, run=run_tiles),
     "proof": Command(parser=proof_parser, run=run_proof),
+    "fork": Command(parser=fork_parser, run=run_fork),
 }
 
 

@@ -390,8 +390,15 @@ class Ledger:
         Raises: LedgerError, the first failure, with the `others`.
         """
         self._require_open()
+        kept = None if self._keys is None else self._keys.cosigned(self.origin)
         audit = LedgerAudit(
-            self.place, origin=self.origin, keys=keys, expect=expect, policy=policy, store=self._store
+            self.place,
+            origin=self.origin,
+            keys=keys,
+            expect=expect,
+            policy=policy,
+            cosigned=None if kept is None else lambda _: kept.text(),
+            store=self._store,
         )
         return audit.examined(limit=limit, jobs=jobs, progress=progress)
 

@@ -41,6 +41,7 @@ def evidence_json(found: Verified, file: str) -> dict[str, object]:
         ],
         "policy": found.policy,
         "witnesses": witnesses_json(found.witnessed),
+        "witnessed_size": None if found.witnessed is None else found.witnessed.size,
         "not_shown": list(found.not_shown),
     }
 

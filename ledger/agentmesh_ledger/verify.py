@@ -185,9 +185,9 @@ def evidence(
         erased=checks.erased,
         rotated=tuple(authors.rotated.values()),
         revoked=tuple(authors.revoked.values()),
-        policy=NO_POLICY if policy is None else str(policy),
+        policy=NO_POLICY if policy is None else f"{policy}{_reach(policy, signed.checkpoint.size)}",
         witnessed=policy,
-        not_shown=_not_shown(checks, pinned=pinned),
+        not_shown=_not_shown(checks, pinned=pinned, policy=policy),
     )
 
 
@@ -305,6 +305,14 @@ def beyond(policy: PolicyEvidence | None) -> str:
     return "; nothing here shows whether the log went on after this checkpoint (no witness signed it)"
 
 
+def _reach(policy: PolicyEvidence, size: int) -> str:
+    """How much of a log of this size the witnesses have signed for, where that is not all of it (SPEC L-128)."""
+    left = size - policy.size
+    if not left:
+        return ""
+    return f", for the first {policy.size} entries; {left} after them {'is' if left == 1 else 'are'} not witnessed yet"
+
+
 def _completeness(checks: LogChecks, policy: PolicyEvidence | None) -> str:
     size = checks.checkpoint.size
     if checks.dialogue is None:
@@ -318,13 +326,15 @@ def _completeness(checks: LogChecks, policy: PolicyEvidence | None) -> str:
     return text + beyond(policy)
 
 
-def _not_shown(checks: LogChecks, *, pinned: bool) -> tuple[str, ...]:
+def _not_shown(checks: LogChecks, *, pinned: bool, policy: PolicyEvidence | None) -> tuple[str, ...]:
     found = [
         "that any statement is true",
         "when anything was said: the times are the authors' claims",
         "who holds the keys: the names are the signers' own",
         "whether the log went on after this checkpoint",
     ]
+    if policy is not None and policy.size < checks.checkpoint.size:
+        found.append(f"that a witness saw the entries from {policy.size} on: they are not cosigned yet")
     if not pinned:
         found.append("that this is the log you mean: its key is self-asserted, as you named none")
     if checks.dialogue is not None:
