@@ -144,6 +144,18 @@ class Ledger:
         """The last signed checkpoint, as a note. Kept by someone else, it shows later that nothing was cut."""
         return self._now().checkpoint
 
+    def root(self, size: int) -> bytes:
+        """The root that the tree had at this size, from the stored tiles; the word of the database alone.
+
+        Raises: LedgerError(not_found) beyond the log's size; LedgerError(index, store, tile).
+        """
+        self._require_open()
+        with self._store.reading() as rows:
+            head = choose_head(rows.heads(), self._head.origin, self.place)
+            if not 0 <= size <= head.size:
+                raise LedgerError("not_found", f"the log has {head.size} entries, not {size}")
+            return tree_of(rows, head).root(size)
+
     def vkey(self) -> str:
         """The log's public key, for `--key`."""
         return self._head.vkey
