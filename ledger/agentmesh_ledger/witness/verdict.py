@@ -41,9 +41,14 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """The old size is not that of the newest cosigned checkpoint, which is `size`."""
+    """The old size is not that of the newest cosigned checkpoint, `seen`, or zero without one."""
 
-    size: int
+    seen: Seen | None
+
+    @property
+    def size(self) -> int:
+        """What the log is to begin its proof at."""
+        return 0 if self.seen is None else self.seen.checkpoint.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ def judge(proposal: Proposal, seen: Seen | None, now: int) -> Verdict:
     new = proposal.checkpoint
     size = 0 if seen is None else seen.checkpoint.size
     if proposal.old != size:
-        return Conflict(size=size)
+        return Conflict(seen=seen)
     old_root = EMPTY_ROOT if seen is None else seen.checkpoint.root
     try:
         verify_consistency(size, new.size, proposal.proof, old_root, new.root)
