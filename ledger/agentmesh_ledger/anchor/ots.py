@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
-from agentmesh_ledger.anchor.bitcoin import HEADER_SIZE, parse_header
+from agentmesh_ledger.anchor.bitcoin import HEADER_SIZE, BlockHeader, parse_header
 from agentmesh_ledger.anchor.evidence import OPENTIMESTAMPS, Anchored, is_pinned
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.encoding import decode64, encode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.jcs import JsonValue
+from agentmesh_ledger.text import shown
 
 if TYPE_CHECKING:
     from agentmesh_ledger.anchor.otsfile import Proof, Request
@@ -45,38 +46,53 @@ def verify_ots(
     """Shows that the checkpoint stands under the merkle root of a block header with its own proof of work.
 
     `blocks` are hashes that the auditor names, as Bitcoin writes them, with or without 0x: only one of these says that
-    the block is Bitcoin's, for an easy header is quickly made. Raises: LedgerError(anchor); LedgerError(no_extra)
-    without the extra `ots`, which says nothing against the evidence.
+    the block is Bitcoin's, for an easy header is quickly made. Without a header it is about this checkpoint and shows
+    no block: `block` is None then. Raises: LedgerError(anchor); LedgerError(no_extra) without the extra `ots`, which
+    says nothing against the evidence.
     """
     proof, data = _opened(value, size=size, root=root, origin=origin)
-    if data is None:
-        raise LedgerError("anchor", "the timestamp is pending: no block header shows anything yet")
-    header = parse_header(data)
-    heights = {height for height, merkle_root in proof.blocks() if merkle_root == header.merkle_root}
-    if len(heights) != 1:
-        raise LedgerError(
-            "anchor",
-            "the timestamp does not lead to this block's merkle root"
-            if not heights
-            else "the timestamp gives one block several heights",
-            expected=header.merkle_root.hex(),
-            found=", ".join(merkle_root.hex() for _, merkle_root in proof.blocks()[:4]) or "no block",
-        )
-    easy = ", which one machine can do" if header.work < _EASY else ""
+    header = None if data is None else parse_header(data)
     return Anchored(
         type=OPENTIMESTAMPS,
         size=size,
         root=root,
-        block=heights.pop(),
-        block_hash=header.hash,
-        time=header.time,
+        block=None if header is None else _height(proof, header),
+        block_hash="" if header is None else header.hash,
+        time=None if header is None else header.time,
         chain=None,
         contract=None,
         sender=None,
         settlement=None,
-        pinned=is_pinned(header.hash, blocks),
-        note=f"a Bitcoin header with {header.effort} of work{easy}; its height is the calendar's word, its time the miner's",
+        pinned=header is not None and is_pinned(header.hash, blocks),
+        note=_promise(proof) if header is None else _work(header),
     )
+
+
+def _height(proof: Proof, header: BlockHeader) -> int:
+    """The height that the proof gives this block."""
+    heights = {height for height, merkle_root in proof.blocks() if merkle_root == header.merkle_root}
+    if len(heights) == 1:
+        return heights.pop()
+    raise LedgerError(
+        "anchor",
+        "the timestamp gives one block several heights"
+        if heights
+        else "the timestamp does not lead to this block's merkle root",
+        expected=header.merkle_root.hex(),
+        found=", ".join(merkle_root.hex() for _, merkle_root in proof.blocks()[:4]) or "no block",
+    )
+
+
+def _work(header: BlockHeader) -> str:
+    easy = ", which one machine can do" if header.work < _EASY else ""
+    return f"a Bitcoin header with {header.effort} of work{easy}; its height is the calendar's word, its time the miner's"
+
+
+def _promise(proof: Proof) -> str:
+    if proof.blocks():
+        return f"said to be in Bitcoin block {proof.blocks()[0][0]}, whose header is not here: nothing is shown yet"
+    urls = ", ".join(shown(uri, 80) for uri, _ in proof.waiting()[:4]) or "nobody"
+    return f"pending, promised by {urls}: nothing is shown yet"
 
 
 def open_stamp(value: JsonValue, *, size: int, root: bytes, origin: str) -> Proof:

@@ -43,7 +43,7 @@ class Stamp:
         return open_stamp(self.evidence, size=self.size, root=self.root, origin=self.origin)
 
     def verified(self) -> Anchored:
-        """What a complete stamp shows. Raises: LedgerError(anchor, no_extra)."""
+        """What the stamp shows, a pending one no block. Raises: LedgerError(anchor, no_extra)."""
         return verify_ots(self.evidence, size=self.size, root=self.root, origin=self.origin)
 
 
@@ -146,9 +146,8 @@ def _opens(stamp: Stamp) -> bool:
 
 def _holds(stamp: Stamp) -> bool:
     try:
-        stamp.verified()
+        return stamp.verified().block is not None
     except LedgerError as error:
         if error.reason != "anchor":
             raise
         return False
-    return True
