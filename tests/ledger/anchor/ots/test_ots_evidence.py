@@ -134,30 +134,6 @@ def test_a_pending_one_shows_nothing(good) -> None:
     assert found.note == "said to be in Bitcoin block 900000, whose header is not here: nothing is shown yet"
 
 
-def test_a_promise_is_told_with_who_gave_it() -> None:
-    tree = Timestamp(DIGEST)
-    tree.ops.add(OpSHA256()).attestations.add(PendingAttestation("https://calendar.example"))
-    value = make_evidence(file_of(tree), None)
-    assert verify(value).note == "pending, promised by https://calendar.example: nothing is shown yet"
-    assert "not about this checkpoint" in refused(value, size=SIZE + 1)
-    assert "does not lead to this block's merkle root" in refused({**value, "header": REAL_HEADER})
-
-
-def test_it_is_about_one_checkpoint(good) -> None:
-    value, _ = good
-    assert "not about this checkpoint" in refused(value, size=SIZE + 1)
-    assert "not about this checkpoint" in refused(value, root=bytes(32))
-    assert "not about this checkpoint" in refused(value, origin=ORIGIN + "x")
-
-
-def test_a_pending_one_shows_nothing(good) -> None:
-    value, _ = good
-    assert "the timestamp is pending" in refused({**value, "header": None})
-    assert (
-        open_stamp({**value, "header": None}, origin=ORIGIN, size=SIZE, root=ROOT).blocks()[0][0] == 900_000
-    )
-
-
 @pytest.mark.parametrize(
     "change",
     [
