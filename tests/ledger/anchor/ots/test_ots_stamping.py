@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from opentimestamps.core.serialize import BytesDeserializationContext
@@ -219,6 +221,29 @@ def test_an_answer_that_is_no_promise_is_told_and_not_recorded(spoken, keys, web
     assert caught.value.reason == "chain" and told in caught.value.message, caught.value.message
     assert web.url in caught.value.message
     assert stamps(spoken) == ()
+
+
+def test_two_that_stamp_and_upgrade_at_once_record_one_complete_stamp(spoken, keys, calendar, node) -> None:
+    host = keys.agent("host")
+    together = threading.Barrier(2, timeout=30)
+
+    def wait(method, path, body):
+        together.wait()
+        return calendar.honest(method, path, body)
+
+    def both(task):
+        with ThreadPoolExecutor(2) as pool:
+            return [each.result(60) for each in [pool.submit(task) for _ in range(2)]]
+
+    calendar.answer = wait  # so that neither has recorded when the other asks
+    both(lambda: stamp(spoken, host, [calendar.url]))
+    calendar.answer = calendar.honest
+    calendar.confirm()
+    headers = headers_of(node.url, within=30)
+    assert [each.state for each in upgrade(spoken, host, [calendar.url], headers=headers)] == ["complete"]
+    assert upgrade(spoken, host, [calendar.url], headers=headers) == ()
+    assert [each.status for each in stamps(spoken)].count("complete") == 1
+    spoken.verify()
 
 
 def test_an_upgrade_that_is_nonsense_leaves_the_stamp_pending(spoken, keys, calendar) -> None:
