@@ -81,3 +81,18 @@ def test_a_server_says_which_extra_it_wants(bare: Path) -> None:
     )
     assert done.returncode == 2
     assert "agentmesh-runtime[mcp]" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_contract_comes_with_it_source_and_all(bare: Path, root: Path) -> None:
+    folder = root / "ledger" / "agentmesh_ledger" / "anchor" / "contract"
+    program = (
+        "from importlib.resources import files\n"
+        "from agentmesh_ledger.anchor.contract import contract\n"
+        "print(contract().runtime.hex(), len(contract().bytecode), len(contract().abi))\n"
+        "print(files('agentmesh_ledger.anchor.contract').joinpath('checkpoints.vy').read_text(), end='')\n"
+    )
+    done = subprocess.run([bare / "python", "-I", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    first, source = done.stdout.split("\n", 1)
+    assert first.startswith((folder / "runtime.hex").read_text().strip().removeprefix("0x") + " ")
+    assert source == (folder / "checkpoints.vy").read_text()
