@@ -16,6 +16,7 @@ from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.export import ExportSummary, export_transcript
+from agentmesh_ledger.gather import Gathered
 from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.jcs import JsonValue
@@ -26,6 +27,7 @@ from agentmesh_ledger.publish import PublishSummary, publish_tiles
 from agentmesh_ledger.record import Record, open_entry
 from agentmesh_ledger.source import is_database
 from agentmesh_ledger.store.audit import LedgerAudit, choose_head, open_head
+from agentmesh_ledger.store.checkpoints import StoredCheckpoints, gather_and_keep
 from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import StoredTiles, tree_of
@@ -52,6 +54,7 @@ class Ledger:
         self._writer = writer
         self._ports = ports
         self._keys = keys
+        self._seen: dict[str, int] = {}  # of this log by each witness, as far as is known
         self._closed = False
         self._process = os.getpid()
 
@@ -327,6 +330,50 @@ class Ledger:
             self.dialogues()  # raises where messages were taken out of this dialogue into another
         old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
         return export_transcript(self._store, head, out, dialogue=dialogue, since=old)
+
+    def gather(self, policy: Policy, *, within: float = 5.0) -> Gathered:
+        """Has the newest checkpoint cosigned by the witnesses of the policy, within so many seconds, and keeps the note.
+
+        The ledger must have been opened with its keys, for reading too; no secret is used. A witness that hangs holds
+        nobody up once the others meet the policy. That it is not met is told, not raised.
+        Raises: LedgerError(rollback) where a witness holds more of this log than there is, (forked) where it holds another
+        branch, of which the proof then stands beside the log's key; (key, failed, store).
+        """
+        return self._gathered(policy, within, patient=False)
+
+    def require_continued(self, policy: Policy, *, within: float = 5.0) -> Gathered:
+        """As `gather`, before anything new is signed: every witness is waited for, as each may have seen more of the log.
+
+        A folder that was put back from an older copy together with its keys is sound in itself; only others can tell.
+        Raises: LedgerError as `gather`. Witnesses that cannot be reached are told in `failures`.
+        """
+        return self._gathered(policy, within, patient=True)
+
+    def cosigned(self) -> str | None:
+        """The newest checkpoint that was cosigned, as a note; None where there is none, or it is not one of this log.
+
+        The ledger must have been opened with its keys, for reading too. Which witnesses signed it is for a policy to say.
+        Raises: LedgerError(key, unreadable, store).
+        """
+        keys = self._require_keys()
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
+        return source.own(keys.cosigned(self.origin))
+
+    def _gathered(self, policy: Policy, within: float, *, patient: bool) -> Gathered:
+        keys = self._require_keys()
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
+        kept = keys.cosigned(self.origin)
+        return gather_and_keep(source, kept, policy, within=within, seen=self._seen, patient=patient)
+
+    def _require_keys(self) -> KeyStore:
+        self._require_open()
+        if self._keys is None:
+            raise LedgerError(
+                "key",
+                "this ledger was opened without its keys, beside which cosignatures stand",
+                path=self.place,
+            )
+        return self._keys
 
     def verify(
         self,
