@@ -12,7 +12,7 @@
   every one is refused; no figure where one does not verify.
 - witness_per_nacl: checkpoints that a witness cosigns in a second of its processor time, over HTTP / the rate at which PyNaCl
   verifies one signature and makes one; by itself: `benchmarks/anchoring/witness.py`.
-The chain is anvil with the rules of the latest fork. What gas costs is no matter of the machine; the last figure is.
+The chain is anvil with the rules it has by itself. What gas costs is no matter of the machine; the last figure is.
 """
 
 from __future__ import annotations
