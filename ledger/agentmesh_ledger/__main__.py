@@ -19,8 +19,10 @@ from agentmesh_ledger.commands import (
     Evidence,
     ShowLog,
     UsageError,
+    add_blocks,
     add_limit,
     add_trust,
+    named_blocks,
     named_trust,
 )
 from agentmesh_ledger.errors import LedgerError
@@ -56,6 +58,7 @@ class _Verifier(Protocol):
         expect: str | None,
         policy: Policy | None,
         cosigned: Callable[[str], str | None] | None,
+        blocks: Sequence[str],
         limit: int,
         origin: str | None,
         progress: Progress | None,
@@ -117,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expect", metavar="CHECKPOINT", help="a checkpoint file you kept: the log must continue it"
     )
+    add_blocks(parser)
     add_limit(parser)
     parser.add_argument("--origin", metavar="ORIGIN", help="the log's name, where a ledger holds several")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
@@ -149,11 +153,18 @@ def _verified(
     subject: str = arguments.subject
     origin: str | None = arguments.origin
     limit: int = arguments.limit
+    blocks = named_blocks(arguments)
     if not is_database(subject):
         with opened(subject) as stream:
             if not is_ledger(stream, subject):
                 found = verify_transcript(
-                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                    stream,
+                    keys=keys,
+                    expect=expect,
+                    policy=policy,
+                    blocks=blocks,
+                    limit=limit,
+                    progress=progress,
                 )
                 require_origin(found, origin)
                 return found
@@ -163,6 +174,7 @@ def _verified(
         expect=expect,
         policy=policy,
         cosigned=None if is_database(subject) else cosigned_beside(subject),
+        blocks=blocks,
         limit=limit,
         origin=origin,
         progress=progress,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
 from agentmesh_ledger.accounts import fork_json, fork_text, proof_json, proof_text, tiles_lines
+from agentmesh_ledger.anchor.shown import block_hash
 from agentmesh_ledger.bar import Bar
 from agentmesh_ledger.branches import prove_fork
 from agentmesh_ledger.envelope import MAX_ENTRY
@@ -120,6 +121,17 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         "--policy", metavar="FILE", help="a C2SP tlog-policy: the logs trusted, and the witnesses wanted"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_blocks(parser: argparse.ArgumentParser) -> None:
+    """The argument with which an auditor names blocks that they looked up themselves."""
+    parser.add_argument(
+        "--block",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="a block you know to be on the chain: an anchor must stand in it; repeatable",
+    )
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
@@ -247,6 +259,20 @@ def named_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | 
         if error.is_check:
             raise UsageError(f"--policy: {error}") from error
         raise
+
+
+def named_blocks(arguments: argparse.Namespace) -> Sequence[str]:
+    """The blocks that were given, if any.
+
+    Raises: UsageError where one is none.
+    """
+    blocks: Sequence[str] = arguments.block
+    for block in blocks:
+        try:
+            block_hash(block)
+        except LedgerError as error:
+            raise UsageError(f"--block: {error}") from error
+    return blocks
 
 
 def _required_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | None]:

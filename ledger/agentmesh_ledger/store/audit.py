@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from agentmesh_ledger.anchor.shown import AnchorChecks
 from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.crew import Crew
@@ -17,6 +18,7 @@ from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.policy import Policy, PolicyEvidence
 from agentmesh_ledger.record import Opening, Outline, Record
 from agentmesh_ledger.run import Run
+from agentmesh_ledger.store.anchors import verify_anchors
 from agentmesh_ledger.store.columns import EntryRow, HeadRow, Totals
 from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import TileChecks, tree_of
@@ -45,6 +47,7 @@ def verify_ledger(
     expect: str | None = None,
     policy: Policy | None = None,
     cosigned: Callable[[str], str | None] | None = None,
+    blocks: Sequence[str] = (),
     limit: int = 20,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -52,13 +55,15 @@ def verify_ledger(
     """The evidence that a ledger file gives, everything recomputed from the stored bytes.
 
     Reads one consistent state while writers go on. `origin` picks the log where a file holds several.
-    `keys`, `expect`, `policy`, `limit`, `jobs` and `progress` are those of `verify_transcript`. `cosigned` gives for an origin
-    the note that was cosigned, which stands beside the log's key, if any (`keys.cosigned_beside`): it counts for a policy
+    `keys`, `expect`, `policy`, `blocks`, `limit`, `jobs` and `progress` are those of `verify_transcript`. `cosigned` gives for an
+    origin the note that was cosigned, which stands beside the log's key, if any (`keys.cosigned_beside`): it counts for a policy
     where the log continues it.
     Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
         cannot be read.
     """
-    audit = LedgerAudit(path, origin=origin, keys=keys, expect=expect, policy=policy, cosigned=cosigned)
+    audit = LedgerAudit(
+        path, origin=origin, keys=keys, expect=expect, policy=policy, cosigned=cosigned, blocks=blocks
+    )
     return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
 
@@ -74,6 +79,7 @@ class LedgerAudit:
         expect: str | None = None,
         policy: Policy | None = None,
         cosigned: Callable[[str], str | None] | None = None,
+        blocks: Sequence[str] = (),
         store: Store | None = None,
     ) -> None:
         """`store` is one that is open already and stays so; then the path is not looked at."""
@@ -85,6 +91,8 @@ class LedgerAudit:
         self._cosigned = cosigned
         self._witnessed: PolicyEvidence | None = None
         self._note = expect
+        self._blocks = blocks
+        self._anchors: AnchorChecks | None = None
         self._result: Verified | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -152,6 +160,9 @@ class LedgerAudit:
                     _require_whole(rows, head, walk, None if findings.any else tiles)
                 except LedgerError as error:
                     findings.add(error)
+        findings.settle()  # behind a failure what an anchor claims of the tree would be another one
+        for fault in self._anchor_faults(rows, head):
+            findings.add(fault)
         findings.settle()
         self._result = self._evidence(checks, signed)
         return self._result
@@ -170,10 +181,19 @@ class LedgerAudit:
                 yield record
         checks.finish()
         _require_whole(rows, head, walk, tiles)
+        for error in self._anchor_faults(rows, head):
+            raise error
         self._result = self._evidence(checks, signed)
 
+    def _anchor_faults(self, rows: Rows, head: HeadRow) -> Iterator[LedgerError]:
+        self._anchors = AnchorChecks(head.origin, self._blocks)
+        yield from verify_anchors(rows, head, self._anchors)
+        yield from self._anchors.endings()
+
     def _evidence(self, checks: LogChecks, signed: SignedCheckpoint) -> Verified:
-        return evidence(checks, signed, pinned=bool(self._pins), policy=self._witnessed)
+        return evidence(
+            checks, signed, pinned=bool(self._pins), policy=self._witnessed, anchors=self._anchors
+        )
 
     def _begin(self, rows: Rows, place: str) -> tuple[HeadRow, SignedCheckpoint, LogChecks]:
         # First: the pages of a file made for it can be walked for ever, and this walks each but once.
