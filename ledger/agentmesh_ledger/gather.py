@@ -66,6 +66,7 @@ def gather(
     """
     deadline = time.monotonic() + within
     known: dict[str, int] = {} if seen is None else seen
+    places = {each.name: at for at, each in enumerate(policy.witnesses)}
     for _ in range(_ROUNDS):
         head = _head(source)
         asked, failures = _askable(policy)
@@ -81,7 +82,7 @@ def gather(
             size=head.checkpoint.size,
             evidence=evidence,
             unmet=unmet,
-            failures=tuple(failures),
+            failures=tuple(sorted(failures, key=lambda each: places[each.name])),
         )
     raise LedgerError("witness", "the log grows, and is submitted by others, faster than it can be cosigned")
 
