@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from agentmesh.cli import (
+    accounts,
     check,
     connect,
     dialogues,
@@ -56,6 +57,7 @@ app.command(
 app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(check.replay)
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
 app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
+app.add_typer(accounts.app, name="accounts")
 app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")

@@ -44,7 +44,8 @@ exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be rea
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
 
 other commands, each with its --help: `agentmesh-verify tiles DIR|URL`, a published log; `agentmesh-verify proof FILE`,
-one entry's proof; `agentmesh-verify fork A [B]`, whether a log was forked. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
+one entry's proof; `agentmesh-verify fork A [B]`, whether a log was forked; `agentmesh-verify balance FILE`, one agent's
+balance. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
 """
 
 

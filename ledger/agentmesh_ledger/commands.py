@@ -1,4 +1,4 @@
-"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, `proof`, one entry, and `fork`, two branches.
+"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, `proof`, one entry, `fork`, two branches, and `balance`, one sum.
 
 They give back what is to be said; `__main__` says it. Only the bar writes, to the stream it is given.
 """
@@ -24,6 +24,8 @@ from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.proof import MAX_PROOF_FILE, verify_proof
 from agentmesh_ledger.report import evidence_json
 from agentmesh_ledger.source import STANDARD_INPUT, opened, read_policy
+from agentmesh_ledger.usage.balance_proof import MAX_BALANCE_PROOF, verify_balance
+from agentmesh_ledger.usage.report import balance_json, balance_text
 from agentmesh_ledger.verify import Verified
 
 ShowLog: TypeAlias = Callable[[Verified, str], str]
@@ -84,6 +86,26 @@ def proof_parser() -> argparse.ArgumentParser:
     parser.add_argument("subject", metavar="FILE", help="the proof (*.tlog-proof); - is standard input")
     parser.add_argument(
         "--entry", metavar="FILE", help="the entry's bytes; without it the proof must carry them"
+    )
+    add_trust(parser)
+    return parser
+
+
+def balance_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify balance`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify balance",
+        description="Verify a file that proves what an agent earned and spent in a log.",
+        epilog=_STATUS + "\nexample: agentmesh-verify balance front.balance --key 'log.example/desk+...'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("subject", metavar="FILE", help="the proof (*.balance); - is standard input")
+    parser.add_argument(
+        "--block",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="a block that you looked up: an anchor in it is more than the file's own word; repeatable",
     )
     add_trust(parser)
     return parser
@@ -197,6 +219,18 @@ def run_proof(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO |
     return Evidence(text=proof_text(found, subject), json=proof_json(found, subject))
 
 
+def run_balance(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
+    """Verifies a file that proves one balance.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    keys, policy = _required_trust(arguments)
+    data = _read(subject, MAX_BALANCE_PROOF, "usage")
+    found = verify_balance(data, keys=keys, policy=policy, blocks=frozenset(arguments.block))
+    return Evidence(text=balance_text(found, subject), json=balance_json(found, subject))
+
+
 def run_fork(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
     """Verifies that a log was forked.
 
@@ -237,6 +271,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "tiles": Command(parser=tiles_parser, run=run_tiles),
     "proof": Command(parser=proof_parser, run=run_proof),
     "fork": Command(parser=fork_parser, run=run_fork),
+    "balance": Command(parser=balance_parser, run=run_balance),
 }
 
 
