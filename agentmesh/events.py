@@ -137,6 +137,40 @@ class Notice:
     text: str
 
 
+AnchorState: TypeAlias = Literal["waiting", "sent", "pending", "recorded"]
+"""Not sent, because the chain cannot be reached or is too dear; sent; in a block that is not deep enough; in the ledger."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """Witnesses have cosigned the log's first `size` entries, or not all of them did.
+
+    `needed` is what the policy asks for, in words, `names` whose cosignatures hold; `missing` are the others, each with
+    the reason.
+    """
+
+    size: int
+    met: bool
+    needed: str
+    names: tuple[str, ...]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anchored:
+    """How far the anchor of the log's first `size` entries is: `depth` counts the blocks on its own, that one included.
+
+    `message` says why it waits, where it does.
+    """
+
+    state: AnchorState
+    size: int
+    tx: str | None = None
+    block: int | None = None
+    depth: int = 0
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The dialogue is closed in the ledger, in the log `origin`. `messages` counts every ledger entry of the dialogue.
@@ -176,6 +210,8 @@ Event: TypeAlias = (
     | ToolResultAdded
     | Compacted
     | Notice
+    | Witnessed
+    | Anchored
     | Ended
 )
 Listener: TypeAlias = Callable[[Event], None]

@@ -10,6 +10,7 @@ from agentmesh.errors import Mistake
 from agentmesh.locations import is_address, is_program, place
 from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.peers import is_url
+from agentmesh.mesh.published import anchor_mistakes
 from agentmesh.mesh.shape import did_you_mean, dotted
 from agentmesh.mesh.spec import AgentSpec, Mesh, ServerSpec
 from agentmesh_ledger.source import is_database
@@ -45,6 +46,7 @@ def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
         *check.servers(),
         *check.serve(),
         *check.peers(),
+        *([] if mesh.anchor is None else anchor_mistakes(mesh.anchor, places)),
     ]
     return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
 

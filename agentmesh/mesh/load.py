@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from pydantic import ValidationError
 
 from agentmesh.errors import MeshFileError, Mistake
-from agentmesh.locations import LogPlace
+from agentmesh.locations import LogPlace, place
 from agentmesh.mesh.lines import KeyPath, Places, find_places
 from agentmesh.mesh.links import link_mistakes
+from agentmesh.mesh.published import anchor_mistakes
 from agentmesh.mesh.shape import Raw, dotted, shape_mistakes, without
-from agentmesh.mesh.spec import Mesh, MeshDocument, default_origin, section_place
+from agentmesh.mesh.spec import AnchorSpec, Mesh, MeshDocument, WitnessSpec, default_origin, section_place
 
 FILE_NAME: Final = "mesh.toml"
 _MOST_BYTES: Final = 1_000_000
@@ -59,20 +61,67 @@ def find_log(path: Path) -> LogPlace:
     Raises:
         MeshFileError: the file cannot be read, or its table [mesh] is wrong. Mistakes elsewhere are not looked at.
     """
+    return _find(path, ("mesh",))[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutsideEyes:
+    """What a mesh file says of its log and of those outside who hold its checkpoints. `path` is the file, absolute."""
+
+    path: Path
+    log: LogPlace
+    witness: WitnessSpec | None
+    anchor: AnchorSpec | None
+
+    @property
+    def policy(self) -> Path | None:
+        """The file of the policy that names the witnesses."""
+        return None if self.witness is None else place(self.path.parent, self.witness.policy)
+
+    @property
+    def keystore(self) -> Path | None:
+        """The file of the key that anchors."""
+        written = None if self.anchor is None else self.anchor.keystore
+        return None if written is None else place(self.path.parent, written)
+
+
+def find_outside(path: Path) -> OutsideEyes:
+    """The tables [mesh], [witness] and [anchor] of a mesh file, or of the one in a folder, for commands about those alone.
+
+    Raises:
+        MeshFileError: the file cannot be read, or one of the three is wrong. Mistakes elsewhere are not looked at.
+    """
+    document, log, shown, places = _find(path, ("mesh", "witness", "anchor"))
+    mistakes = () if document.anchor is None else tuple(anchor_mistakes(document.anchor, places))
+    if mistakes:
+        raise MeshFileError(shown, mistakes)
+    return OutsideEyes(path=shown.absolute(), log=log, witness=document.witness, anchor=document.anchor)
+
+
+def _find(path: Path, tables: tuple[str, ...]) -> tuple[MeshDocument, LogPlace, Path, Places]:
     shown = path / FILE_NAME if path.is_dir() else path
     raw, places = _parse(shown, _text(shown, _bytes(shown)))
+    wanted = {"mesh": {}} | {name: raw[name] for name in tables if name in raw}
     try:
-        section = MeshDocument.model_validate({"mesh": raw.get("mesh", {})}).mesh
+        document = MeshDocument.model_validate(wanted)
     except ValidationError as error:
         raise MeshFileError(shown, shape_mistakes(error, places)) from None
+    section = document.mesh
     origin = section.origin or default_origin(section.name)
-    return section_place(section.ledger, origin=origin, folder=shown.absolute().parent)
+    return (
+        document,
+        section_place(section.ledger, origin=origin, folder=shown.absolute().parent),
+        shown,
+        places,
+    )
 
 
 def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Mesh:
     keys: list[KeyPath] = [("servers", name) for name in document.servers]
     keys += [("peers", name) for name in document.peers]
     keys += [("agents", name, key) for name in document.agents for key in ("tools", "peers")]
+    keys += [("witness", key) for key in WitnessSpec.model_fields]
+    keys += [("anchor", key) for key in AnchorSpec.model_fields]
     return Mesh(
         name=document.mesh.name,
         origin=document.mesh.origin or default_origin(document.mesh.name),
@@ -84,6 +133,8 @@ def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Me
         servers=document.servers,
         peers=document.peers,
         serve=document.serve,
+        witness=document.witness,
+        anchor=document.anchor,
         path=path.absolute(),
         digest=digest,
         lines={dotted(key): line for key in keys if (line := places.line(key)) is not None},

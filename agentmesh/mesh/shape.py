@@ -12,6 +12,7 @@ from agentmesh.errors import Mistake
 from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.spec import (
     AgentSpec,
+    AnchorSpec,
     DialogueSpec,
     Limits,
     MeshDocument,
@@ -19,6 +20,8 @@ from agentmesh.mesh.spec import (
     ModelSpec,
     PeerSpec,
     ServerSpec,
+    ServeSpec,
+    WitnessSpec,
 )
 
 Raw: TypeAlias = dict[str, object]
@@ -43,6 +46,11 @@ _PATTERNS: Final = {
     "api_key_env": "must be the name of an environment variable, never the key itself",
     "key": "must be a public key such as did:key:z6Mk..., as `agentmesh keys` prints it",
     "token_env": "must be the name of an environment variable",
+    "rpc_env": "must be the name of an environment variable",
+    "key_env": "must be the name of an environment variable, never the key itself",
+    "passphrase_env": "must be the name of an environment variable, never the passphrase itself",
+    "contract": "must be an address: 0x and 40 hex digits, as `agentmesh anchor deploy` prints it",
+    "every": 'must be a number of messages, such as "100", or of seconds, such as "60s"',
 }
 
 
@@ -114,9 +122,14 @@ def _real_path(location: tuple[int | str, ...]) -> KeyPath:
 def _known_keys(table: KeyPath) -> tuple[str, ...]:
     model: type[BaseModel] = MeshDocument
     if len(table) == 1:
-        model = cast(
-            type[BaseModel], {"mesh": MeshSection, "dialogue": DialogueSpec}.get(str(table[0]), MeshDocument)
-        )
+        single: dict[str, type[BaseModel]] = {
+            "mesh": MeshSection,
+            "dialogue": DialogueSpec,
+            "serve": ServeSpec,
+            "witness": WitnessSpec,
+            "anchor": AnchorSpec,
+        }
+        model = single.get(str(table[0]), MeshDocument)
     elif table == ("dialogue", "limits"):
         model = Limits
     elif len(table) == 2:

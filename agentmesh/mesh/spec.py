@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -39,6 +40,19 @@ def _size(written: object) -> int:
 
 Size: TypeAlias = Annotated[int, BeforeValidator(_size)]
 """A number of bytes, written as people do: "6 GB"."""
+
+
+def _decimal(written: object) -> object:
+    # Through its text, as it stands in the file: 0.1 is a tenth.
+    return Decimal(str(written)) if type(written) in (int, float) else written
+
+
+Gwei: TypeAlias = Annotated[
+    Decimal, BeforeValidator(_decimal), Field(gt=0, le=1_000_000, allow_inf_nan=False)
+]
+"""Billionths of a chain's own coin, as fees are written."""
+Address: TypeAlias = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
+"""An address on an EVM chain."""
 
 PatternName: TypeAlias = Literal["chain", "round_robin", "orchestrator"]
 Layout: TypeAlias = Literal["shared", "agent"]
@@ -215,6 +229,41 @@ class ServeSpec(_Part):
     keys: tuple[AgentKeyId, ...] = Field(default=(), strict=False)
 
 
+class WitnessSpec(_Part):
+    """Who cosigns the log's checkpoints: the witnesses of the C2SP policy in the file `policy`.
+
+    They are asked in the background each `every` seconds in which something was recorded, and at the end of a run, for at
+    most `within` seconds.
+    """
+
+    policy: Text
+    within: Seconds = 5.0
+    every: Seconds = 30.0
+
+
+class AnchorSpec(_Part):
+    """Where the log's checkpoints are anchored: a contract on an EVM chain, through the node at `rpc`.
+
+    Exactly one of `rpc` and `rpc_env`, the environment variable that holds it, is set, and exactly one of `key_env`, the
+    variable that holds the key, and `keystore`, a file whose passphrase `passphrase_env` holds. `chain` is what the node
+    must call its chain; a checkpoint is anchored once its block has `confirmations` and no fee goes above
+    `max_fee_gwei`. The next one is due after `every`: so many messages (`"100"`) or seconds (`"60s"`). A run waits
+    `within` seconds for its last anchor.
+    """
+
+    contract: Address
+    rpc: Plain | None = None
+    rpc_env: Variable | None = None
+    key_env: Variable | None = None
+    keystore: Text | None = None
+    passphrase_env: Variable | None = None
+    chain: Count | None = None
+    confirmations: Annotated[int, Field(ge=1, le=10_000)] = 3
+    max_fee_gwei: Gwei = Decimal(50)
+    every: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}s?$")] = "100"
+    within: Seconds = 60.0
+
+
 class MeshDocument(_Part):
     """The mesh file as it is written."""
 
@@ -225,6 +274,8 @@ class MeshDocument(_Part):
     servers: Mapping[str, ServerSpec] = Field(default_factory=dict)
     peers: Mapping[str, PeerSpec] = Field(default_factory=dict)
     serve: ServeSpec = ServeSpec()
+    witness: WitnessSpec | None = None
+    anchor: AnchorSpec | None = None
 
 
 class Mesh(_Part):
@@ -240,10 +291,13 @@ class Mesh(_Part):
     servers: Mapping[str, ServerSpec]
     peers: Mapping[str, PeerSpec] = Field(default_factory=dict)
     serve: ServeSpec = ServeSpec()
+    witness: WitnessSpec | None = None
+    anchor: AnchorSpec | None = None
     path: Path
     digest: str
     lines: Mapping[str, int] = Field(default_factory=dict)
-    """The line of each server and peer, and each agent's tools and peers, for mistakes that only running shows."""
+    """The line of each server and peer, each agent's tools and peers, and each key of [witness] and [anchor], for mistakes
+    that only running shows."""
 
     @property
     def folder(self) -> Path:

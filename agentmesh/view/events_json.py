@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentmesh.events import (
+    Anchored,
     Compacted,
     Draft,
     Ended,
@@ -16,7 +17,9 @@ from agentmesh.events import (
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
+    Witnessed,
 )
+from agentmesh.view.plain import witnessed
 from agentmesh.view.text import json_line
 
 
@@ -57,6 +60,25 @@ def as_json(event: Event) -> dict[str, object] | None:
             }
         case Compacted():
             return _compaction(event)
+        case Witnessed():
+            return {
+                "event": "witnesses",
+                "size": event.size,
+                "met": event.met,
+                "needed": event.needed,
+                "names": list(event.names),
+                "missing": dict(event.missing),
+            }
+        case Anchored():
+            return {
+                "event": "anchor",
+                "state": event.state,
+                "size": event.size,
+                "block": event.block,
+                "depth": event.depth,
+                "tx": event.tx,
+                "message": event.message,
+            }
         case Ended():
             return _end(event)
         case Opened() | TurnStarted() | Prompted() | Draft() | Notice():
@@ -116,5 +138,7 @@ class JsonEvents:
             value = _prompt(event)
         if value is not None:
             self._out(json_line(value))
+            if isinstance(event, Witnessed) and not event.met:
+                self._notice(witnessed(event))
         elif isinstance(event, Notice):
             self._notice(event.text)

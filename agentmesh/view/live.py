@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from agentmesh.events import (
+    Anchored,
     Compacted,
     Draft,
     Ended,
@@ -28,9 +29,10 @@ from agentmesh.events import (
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
+    Witnessed,
 )
 from agentmesh.mesh.spec import Limits
-from agentmesh.view.plain import compaction, speed
+from agentmesh.view.plain import anchored, compaction, speed, witnessed
 from agentmesh.view.text import arguments_text, clean, one_line
 
 _COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red")
@@ -104,6 +106,11 @@ class LiveDialogue:
                 )
             case Notice():
                 self._console.print(Text(f"note: {clean(event.text)}", style="yellow"))
+            case Witnessed():
+                self._console.print(Text(witnessed(event), style="dim" if event.met else "yellow"))
+            case Anchored():
+                style = "yellow" if event.state == "waiting" else "dim"
+                self._console.print(Text(anchored(event), style=style))
             case Prompted():  # what was written before, if anything, is thrown away
                 self._moving[event.turn] = _Motion(event.agent)
             case Ended():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agentmesh.events import (
+    Anchored,
     Compacted,
     Draft,
     Ended,
@@ -16,11 +17,14 @@ from agentmesh.events import (
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
+    Witnessed,
 )
 from agentmesh.view.text import arguments_text, clean, count, hanging, one_line
 
 _INDENT = 4
 _RESULT_WIDTH = 400
+_NAME_WIDTH = 80
+_HASH_WIDTH = 66
 
 
 def plain_line(event: Event) -> str | None:
@@ -43,6 +47,10 @@ def plain_line(event: Event) -> str | None:
             return f"[{event.index}] {compaction(event)}"
         case Notice():
             return f"note: {hanging(event.text, _INDENT)}"
+        case Witnessed():
+            return witnessed(event)
+        case Anchored():
+            return anchored(event)
         case Ended() | TurnStarted() | Prompted() | Draft():
             return None
 
@@ -77,6 +85,34 @@ def compaction(event: Compacted) -> str:
     if event.summary:
         return f"{line}, but a summary: {one_line(event.summary, _RESULT_WIDTH)}"
     return f"{line} (no summary: {one_line(event.failed, _RESULT_WIDTH)})" if event.failed else line
+
+
+def witnessed(event: Witnessed) -> str:
+    """Who has cosigned, on one line, and who has not, a line each."""
+    by = ", ".join(one_line(name, _NAME_WIDTH) for name in event.names) or "nobody"
+    what = f"{count(event.size, 'entry', 'entries')} cosigned by {by}"
+    needed = one_line(event.needed, _NAME_WIDTH)
+    head = f"witnessed: {what}" if event.met else f"policy not met ({needed} needed): {what}"
+    silent = [
+        f"\n    not {one_line(name, _NAME_WIDTH)}: {one_line(why, _RESULT_WIDTH)}"
+        for name, why in event.missing.items()
+    ]
+    return "".join([head, *silent])
+
+
+def anchored(event: Anchored) -> str:
+    """How far an anchor is, on one line."""
+    what = count(event.size, "entry", "entries")
+    tx = f", transaction {one_line(event.tx, _HASH_WIDTH)}" if event.tx else ""
+    match event.state:
+        case "waiting":
+            return f"anchor waits: {what}{tx}: {one_line(event.message, _RESULT_WIDTH)}"
+        case "sent":
+            return f"anchor sent: {what}{tx}"
+        case "pending":
+            return f"anchor pending: {what}, block {event.block}, {count(event.depth, 'block')} deep{tx}"
+        case "recorded":
+            return f"anchored: {what}, block {event.block}, {count(event.depth, 'block')} deep{tx}"
 
 
 class PlainLines:

@@ -67,6 +67,6 @@ def json_line(value: Mapping[str, object]) -> str:
     return _IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def count(number: int, what: str) -> str:
-    """`1 message`, `2 messages`."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+def count(number: int, what: str, many: str | None = None) -> str:
+    """`1 message`, `2 messages`; `many` where that is no plain s."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {many or what + 's'}"

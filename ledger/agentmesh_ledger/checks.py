@@ -6,6 +6,7 @@ Bytes or outlines in, evidence out; knows no file and no database, so a transcri
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -58,6 +59,9 @@ class LogChecks:
         self._writers: set[str] = set()
         self._unread = 0  # entries that failed and could not even be read
         self._gapless = True  # the edge has the leaf of every entry up to here
+        # What the root has to be at sizes still to come, by size, and on which line that stands.
+        self._roots: deque[tuple[int, bytes, int | None]] = deque()
+        self._astray: list[LedgerError] = []
         if expect is not None and expect.size > checkpoint.size:
             raise LedgerError(
                 "consistency",
@@ -112,6 +116,13 @@ class LogChecks:
             raise LedgerError("consistency", "the log is shorter than your checkpoint says")
         checks._meet_expectation()
         return checks
+
+    def await_root(self, size: int, root: bytes, line: int | None = None) -> None:
+        """Has the root recomputed when so many entries were taken; `endings` tells where it is another.
+
+        For the whole log, before its first entry and by rising sizes.
+        """
+        self._roots.append((size, root, line))
 
     @property
     def erased(self) -> int:
@@ -190,6 +201,8 @@ class LogChecks:
         self.entries += 1
         self.withheld += seen.withheld
         self._meet_expectation()
+        if self._roots:
+            self._meet_roots()
 
     def take_run(self, run: Run) -> bool:
         """Takes the entries of a run as `take` would one by one, where it would refuse none of them.
@@ -201,7 +214,12 @@ class LogChecks:
         sequence = self._sequence
         for digest, first, count in run.dialogues:
             sequence[digest] = first + count
-        self._edge.extend(run.size, run.roots)
+        if self._roots and self._roots[0][0] <= run.stop:
+            for leaf in run.leaf_hashes():
+                self._edge.append(leaf)
+                self._meet_roots()
+        else:
+            self._edge.extend(run.size, run.roots)
         self.authors.admit_run(run)
         self._at, self._leaf = run.stop - 1, run.leaf
         self.last_kind = run.kind
@@ -249,7 +267,7 @@ class LogChecks:
     def finish(self) -> None:
         """Whether what was shown is all that was announced.
 
-        Raises: LedgerError(count, root, selection), the first of `endings`.
+        Raises: LedgerError(count, root, selection, anchor), the first of `endings`.
         """
         for error in self.endings():
             raise error
@@ -259,28 +277,24 @@ class LogChecks:
         if self.dialogue is not None:
             return self._selection_endings(self.dialogue)
         if self._at + 1 != self.checkpoint.size:
-            return [
-                LedgerError(
-                    "count",
-                    "entries are missing at the end",
-                    expected=str(self.checkpoint.size),
-                    found=str(self._at + 1),
-                )
-            ]
+            missing = LedgerError(
+                "count",
+                "entries are missing at the end",
+                expected=str(self.checkpoint.size),
+                found=str(self._at + 1),
+            )
+            return [missing, *self._astray]
         root = self._edge.root()
         if not self._gapless or root == self.checkpoint.root:
-            return []
-        return [
-            LedgerError(
-                "root",
-                "the entries are not those that the checkpoint was signed for",
-                expected=self.checkpoint.root.hex(),
-                found=root.hex(),
-                hint=None
-                if self.entries == self.checkpoint.size
-                else "This may follow from what failed before",
-            )
-        ]
+            return self._astray
+        other = LedgerError(
+            "root",
+            "the entries are not those that the checkpoint was signed for",
+            expected=self.checkpoint.root.hex(),
+            found=root.hex(),
+            hint=None if self.entries == self.checkpoint.size else "This may follow from what failed before",
+        )
+        return [other, *self._astray]
 
     def require_place(self, index: int) -> None:
         """Refuses an index that is not the next one.
@@ -393,3 +407,18 @@ class LogChecks:
                 expected=expect.root.hex(),
                 found=self._edge.root().hex(),
             )
+
+    def _meet_roots(self) -> None:
+        """Holds the roots that were awaited at the size reached."""
+        while self._roots and self._roots[0][0] <= self._edge.size:
+            size, root, line = self._roots.popleft()
+            if self._edge.root() != root:
+                self._astray.append(
+                    LedgerError(
+                        "anchor",
+                        f"what was published is not the root of the log's first {size} entries",
+                        line=line,
+                        expected=self._edge.root().hex(),
+                        found=root.hex(),
+                    )
+                )

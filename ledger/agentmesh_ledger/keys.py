@@ -11,7 +11,9 @@ from typing import TypeAlias
 from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
 
+from agentmesh_ledger.cosigned import CosignedNote
 from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.fork import Fork, keep_fork
 from agentmesh_ledger.identity import AgentId, agent_id
 from agentmesh_ledger.keyfile import Cost
 from agentmesh_ledger.keyfolder import KeyFolder
@@ -141,6 +143,22 @@ class KeyStore:
             owner.path.with_suffix(".checkpoint"), lambda: parse_vkey(self._folder.parsed(owner).id)
         )
 
+    def cosigned(self, origin: str) -> CosignedNote:
+        """The newest checkpoint of this log with its cosignatures; nothing is opened yet. It needs no passphrase.
+
+        Raises: LedgerError(refused).
+        """
+        owner = self._folder.owner("log", _require_origin(origin))
+        return CosignedNote(owner.path.with_suffix(".cosigned"), self.directory)
+
+    def keep_fork(self, origin: str, fork: Fork, size: int) -> Path:
+        """Puts the proof that this log was forked beside its key; where 16 are kept already, gives the place of one.
+
+        Raises: LedgerError(refused, failed).
+        """
+        home = self._folder.owner("log", _require_origin(origin)).path
+        return keep_fork(home.parent, home.stem, fork, size)
+
     def names(self) -> tuple[str, ...]:
         """The agents that have a key here, sorted. A file whose name is not an agent's is none of ours."""
         return tuple(self._folder.names("agent"))
@@ -197,6 +215,15 @@ class KeyStore:
         own = self._folder.parsed(self._folder.owner("agent", name)).id
         ids = sorted(self._folder.parsed(each).id for each in files)
         return tuple(AgentId(each) for each in ids if each != own)
+
+
+def cosigned_beside(ledger: str | os.PathLike[str]) -> Callable[[str], str | None]:
+    """What gives the note that was cosigned for a log of this ledger file, from the folder `keys` beside it; None without one.
+
+    It raises: LedgerError(refused, witness, key, unreadable).
+    """
+    store = KeyStore(Path(ledger).parent / "keys")
+    return lambda origin: store.cosigned(origin).text()
 
 
 def _stamp(path: str) -> _Stamp | None:

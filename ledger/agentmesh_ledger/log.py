@@ -15,7 +15,8 @@ from agentmesh_ledger.draft import Draft, Ports, Prepared, Receipt, prepare
 from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.export import ExportSummary, export_transcript
+from agentmesh_ledger.export import ExportSummary, export_transcript, last_selected
+from agentmesh_ledger.gather import Gathered
 from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.jcs import JsonValue
@@ -26,6 +27,7 @@ from agentmesh_ledger.publish import PublishSummary, publish_tiles
 from agentmesh_ledger.record import Record, open_entry
 from agentmesh_ledger.source import is_database
 from agentmesh_ledger.store.audit import LedgerAudit, choose_head, open_head
+from agentmesh_ledger.store.checkpoints import StoredCheckpoints, gather_and_keep
 from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import StoredTiles, tree_of
@@ -52,6 +54,7 @@ class Ledger:
         self._writer = writer
         self._ports = ports
         self._keys = keys
+        self._seen: dict[str, int] = {}  # of this log by each witness, as far as is known
         self._closed = False
         self._process = os.getpid()
 
@@ -325,20 +328,80 @@ class Ledger:
         return names
 
     def export(
-        self, out: BinaryIO, *, dialogue: str | None = None, since: str | None = None
+        self,
+        out: BinaryIO,
+        *,
+        dialogue: str | None = None,
+        since: str | None = None,
+        under: str | None = None,
     ) -> ExportSummary:
-        """Writes a transcript of the whole log, or of one dialogue with proofs.
+        """Writes a transcript of the whole log, or of one dialogue with proofs, and with the anchors recorded of it.
 
         `since` is the text of a checkpoint that the receiver holds: a dialogue's transcript then also proves
-        that the log continues it. What is written has passed the checks of its verifier: of an altered ledger
-        there is no transcript. Raises: LedgerError.
+        that the log continues it. `under` is a note that the log signed once, perhaps with the cosignatures of
+        witnesses: the transcript is then that of the log as it stood at that time. What is written has passed the checks
+        of its verifier: of an altered ledger there is no transcript. Raises: LedgerError; (consistency) where the log does
+        not continue `under`.
         """
         head = self._now()
         if dialogue is not None:
             self._require_dialogue(head, dialogue)
             self.dialogues()  # raises where messages were taken out of this dialogue into another
         old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
-        return export_transcript(self._store, head, out, dialogue=dialogue, since=old)
+        return export_transcript(self._store, head, out, dialogue=dialogue, since=old, under=under)
+
+    def covers(self, note: str, *, dialogue: str | None = None) -> bool:
+        """Whether a transcript under this note of the log would show all that one of today shows.
+
+        Raises: LedgerError(checkpoint, log_key) where it is no checkpoint of this log.
+        """
+        head = self._now()
+        size = open_checkpoint(note, open_head(head).keys).checkpoint.size
+        return size > last_selected(self._store, head, dialogue)
+
+    def gather(self, policy: Policy, *, within: float = 5.0) -> Gathered:
+        """Has the newest checkpoint cosigned by the witnesses of the policy, within so many seconds, and keeps the note.
+
+        The ledger must have been opened with its keys, for reading too; no secret is used. A witness that hangs holds
+        nobody up once the others meet the policy. That it is not met is told, not raised.
+        Raises: LedgerError(rollback) where a witness holds more of this log than there is, (forked) where it holds another
+        branch, of which the proof then stands beside the log's key; (key, failed, store).
+        """
+        return self._gathered(policy, within, patient=False)
+
+    def require_continued(self, policy: Policy, *, within: float = 5.0) -> Gathered:
+        """As `gather`, before anything new is signed: every witness is waited for, as each may have seen more of the log.
+
+        A folder that was put back from an older copy together with its keys is sound in itself; only others can tell.
+        Raises: LedgerError as `gather`. Witnesses that cannot be reached are told in `failures`.
+        """
+        return self._gathered(policy, within, patient=True)
+
+    def cosigned(self) -> str | None:
+        """The newest checkpoint that was cosigned, as a note; None where there is none, or it is not one of this log.
+
+        The ledger must have been opened with its keys, for reading too. Which witnesses signed it is for a policy to say.
+        Raises: LedgerError(key, unreadable, store).
+        """
+        keys = self._require_keys()
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
+        return source.own(keys.cosigned(self.origin))
+
+    def _gathered(self, policy: Policy, within: float, *, patient: bool) -> Gathered:
+        keys = self._require_keys()
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
+        kept = keys.cosigned(self.origin)
+        return gather_and_keep(source, kept, policy, within=within, seen=self._seen, patient=patient)
+
+    def _require_keys(self) -> KeyStore:
+        self._require_open()
+        if self._keys is None:
+            raise LedgerError(
+                "key",
+                "this ledger was opened without its keys, beside which cosignatures stand",
+                path=self.place,
+            )
+        return self._keys
 
     def verify(
         self,
@@ -346,6 +409,7 @@ class Ledger:
         keys: Sequence[str] = (),
         expect: str | None = None,
         policy: Policy | None = None,
+        blocks: Sequence[str] = (),
         limit: int = 20,
         jobs: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -355,8 +419,16 @@ class Ledger:
         Raises: LedgerError, the first failure, with the `others`.
         """
         self._require_open()
+        kept = None if self._keys is None else self._keys.cosigned(self.origin)
         audit = LedgerAudit(
-            self.place, origin=self.origin, keys=keys, expect=expect, policy=policy, store=self._store
+            self.place,
+            origin=self.origin,
+            keys=keys,
+            expect=expect,
+            policy=policy,
+            cosigned=None if kept is None else lambda _: kept.text(),
+            blocks=blocks,
+            store=self._store,
         )
         return audit.examined(limit=limit, jobs=jobs, progress=progress)
 

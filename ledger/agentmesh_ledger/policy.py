@@ -23,10 +23,14 @@ _NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Witness:
-    """A witness of a policy. `key` is None for an ML-DSA-44 key, which is not checked here: it never counts."""
+    """A witness of a policy. `key` is None for an ML-DSA-44 key, which is not checked here: it never counts.
+
+    `url` is where it is asked, its submission prefix as tlog-witness calls it; verifying needs none, and looks at none.
+    """
 
     name: str
     key: CosignerKey | None
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +53,15 @@ class WitnessedAt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEvidence:
-    """A policy that is met: the log keys and the witnesses whose signatures hold, and the quorum's name."""
+    """A policy that is met: the log keys and the witnesses whose signatures hold, and the quorum's name.
+
+    `size` is that of the checkpoint which they signed.
+    """
 
     log_keys: tuple[str, ...]
     witnesses: tuple[WitnessedAt, ...]
     quorum: str
+    size: int
 
     def __str__(self) -> str:
         names = ", ".join(sorted({shown(each.witness, 60) for each in self.witnesses}))
@@ -70,12 +78,16 @@ class Trusted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """A policy as parsed. Groups stand in the order of definition, so that each comes after its members."""
+    """A policy as parsed. Groups stand in the order of definition, so that each comes after its members.
+
+    `log_urls` has, in the order of `logs`, where each log may be found, if it is said.
+    """
 
     logs: tuple[VerifierKey, ...]
     witnesses: tuple[Witness, ...]
     groups: tuple[Group, ...]
     quorum: str
+    log_urls: tuple[str | None, ...] = ()
 
     def judge(self, note: str, *, keys: Sequence[VerifierKey] = ()) -> PolicyEvidence:
         """Who signed this checkpoint, and that it suffices (SPEC L-49).
@@ -84,7 +96,8 @@ class Policy:
         Raises: LedgerError(policy) where it does not suffice, (checkpoint) where a known signature fails.
         """
         parsed = parse_note(note)
-        origin = parse_checkpoint(parsed.text).origin
+        checkpoint = parse_checkpoint(parsed.text)
+        origin = checkpoint.origin
         logs = self.logs or tuple(keys)
         signers = tuple(key for key in parsed.verified_by(logs) if key.name == origin)
         if not signers:
@@ -95,7 +108,12 @@ class Policy:
             for each in cosignatures(parsed, tuple(names))
         )
         self._require_quorum({each.witness for each in seen})
-        return PolicyEvidence(log_keys=tuple(str(key) for key in signers), witnesses=seen, quorum=self.quorum)
+        return PolicyEvidence(
+            log_keys=tuple(str(key) for key in signers),
+            witnesses=seen,
+            quorum=self.quorum,
+            size=checkpoint.size,
+        )
 
     def _require_quorum(self, signed: set[str]) -> None:
         met = {NONE, *signed}
@@ -157,6 +175,7 @@ class _Reader:
     """A policy being read, line by line."""
 
     logs: list[VerifierKey] = field(default_factory=list)
+    log_urls: list[str | None] = field(default_factory=list)
     witnesses: list[Witness] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
     names: set[str] = field(default_factory=lambda: {NONE})
@@ -171,10 +190,10 @@ class _Reader:
         if not words or words[0].startswith("#"):
             return
         match words:
-            case ["log", vkey] | ["log", vkey, _]:
-                self._log(vkey)
-            case ["witness", name, vkey] | ["witness", name, vkey, _]:
-                self._witness(name, vkey)
+            case ["log", vkey, *url] if len(url) <= 1:
+                self._log(vkey, *url)
+            case ["witness", name, vkey, *url] if len(url) <= 1:
+                self._witness(name, vkey, *url)
             case ["group", name, needed, *members] if members:
                 self._group(name, needed, members)
             case ["quorum", name]:
@@ -190,19 +209,21 @@ class _Reader:
             witnesses=tuple(self.witnesses),
             groups=tuple(self.groups),
             quorum=self.quorum,
+            log_urls=tuple(self.log_urls),
         )
 
-    def _log(self, vkey: str) -> None:
+    def _log(self, vkey: str, url: str | None = None) -> None:
         key = parse_vkey(vkey)
         self._take_material(key.public)
         self.logs.append(key)
+        self.log_urls.append(url)
 
-    def _witness(self, name: str, vkey: str) -> None:
+    def _witness(self, name: str, vkey: str, url: str | None = None) -> None:
         _, kind, material = split_vkey(vkey)
         if kind == _ML_DSA and len(material) == _ML_DSA_BYTES:
-            witness = Witness(name=name, key=None)
+            witness = Witness(name=name, key=None, url=url)
         else:
-            witness = Witness(name=name, key=parse_cosigner(vkey))
+            witness = Witness(name=name, key=parse_cosigner(vkey), url=url)
         self._take_material(material)
         self._take_name(name)
         self.witnesses.append(witness)

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from io import BufferedReader
 from typing import BinaryIO, Final
 
+from agentmesh_ledger.anchor.lines import MAX_ANCHOR_LINE, MAX_ANCHORS, AnchorLine, parse_anchor_line
 from agentmesh_ledger.encoding import decode64, decode_hash, encode64
 from agentmesh_ledger.envelope import MAX_ENTRY
-from agentmesh_ledger.errors import Check, LedgerError
-from agentmesh_ledger.jcs import MAX_INTEGER, JsonValue, canonical, parse
+from agentmesh_ledger.errors import LedgerError
+from agentmesh_ledger.fields import count_of, hash_of, hashes_of, parse_line, parse_object
+from agentmesh_ledger.jcs import JsonValue, canonical
 from agentmesh_ledger.message import MAX_CONTENT, MAX_PARTS, Part
 from agentmesh_ledger.note import MAX_NOTE
 from agentmesh_ledger.record import Opening
@@ -22,7 +24,6 @@ FORMAT: Final = "agentmesh-transcript/v1"
 MAX_HEADER: Final = 2 * MAX_NOTE + 64 * 1024
 MAX_LINE: Final = 4 * (MAX_CONTENT // 3 + MAX_ENTRY // 3) + 1024 * (MAX_PARTS + 1) + 128 * MAX_PROOF
 MAX_VKEYS: Final = 16
-_MAX_COMMAS: Final = 512
 _ENTRY: Final = b'{"entry":"'  # no end line begins so: its keys stand in another order
 WITHHELD: Final = "withheld"
 
@@ -38,7 +39,10 @@ class Consistency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The first line. Nothing in it is believed that signed data does not bear out."""
+    """The first line. Nothing in it is believed that signed data does not bear out.
+
+    `anchors` is how many anchor lines follow it.
+    """
 
     origin: str
     vkeys: tuple[str, ...]
@@ -46,6 +50,7 @@ class Header:
     tree_size: int
     dialogue: str | None
     consistency: Consistency | None = None
+    anchors: int = 0
 
     def encode(self) -> bytes:
         """The header's line, without its line feed."""
@@ -56,17 +61,18 @@ class Header:
                 "root": self.consistency.root.hex(),
                 "size": self.consistency.size,
             }
-        return canonical(
-            {
-                "checkpoint": self.checkpoint,
-                "consistency": consistency,
-                "format": FORMAT,
-                "origin": self.origin,
-                "selection": "log" if self.dialogue is None else {"dialogue": self.dialogue},
-                "tree_size": self.tree_size,
-                "vkeys": list(self.vkeys),
-            }
-        )
+        fields: dict[str, JsonValue] = {
+            "checkpoint": self.checkpoint,
+            "consistency": consistency,
+            "format": FORMAT,
+            "origin": self.origin,
+            "selection": "log" if self.dialogue is None else {"dialogue": self.dialogue},
+            "tree_size": self.tree_size,
+            "vkeys": list(self.vkeys),
+        }
+        if self.anchors:  # or the header is to the byte what it was before there were anchors
+            fields["anchors"] = self.anchors
+        return canonical(fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +94,10 @@ class TranscriptWriter:
         self._digest = hashlib.sha256()
         self._entries = 0
         self._write(header.encode())
+
+    def anchor(self, line: AnchorLine) -> None:
+        """Writes one anchor line; the header announced how many there are, before the first entry."""
+        self._write(line.encode())
 
     def entry(
         self,
@@ -129,8 +139,8 @@ class TranscriptWriter:
 class TranscriptReader:
     """Reads a transcript line by line and holds it to the format; says nothing of what the entries mean.
 
-    Every error carries the number of the line, from 1. `line` is the line last read. Once the end line was read
-    `endings` has what it says wrongly of the file: lines counted, digest, and whether anything follows.
+    Every error carries the number of the line, from 1. `line` is the line last read. `anchors` stand before the
+    entries and are read first. Once the end line was read `endings` has what it says wrongly of the file: lines counted, digest, and whether anything follows.
     """
 
     def __init__(self, source: BinaryIO) -> None:
@@ -142,10 +152,33 @@ class TranscriptReader:
         try:
             header = self._read(MAX_HEADER)
             self._digest.update(header)
-            self.header = _parse_header(_parse(header[:-1], "header"))
+            self.header = _parse_header(parse_object(header[:-1], "header"))
         except LedgerError as error:
             error.locate(line=self.line)
             raise
+
+    def anchors(self) -> Iterator[AnchorLine]:
+        """The anchor lines that the header announces, one by one: together they may be half a gigabyte.
+
+        Raises: LedgerError where one of them is none; what follows it can then not be told.
+        """
+        proof = self.header.dialogue is not None
+        for number in range(self.header.anchors):
+            try:
+                data = self._read(MAX_ANCHOR_LINE)
+                if data.startswith(_ENTRY) or _end_line(data[:-1]) is not None:
+                    raise LedgerError(
+                        "line",
+                        "anchor lines are missing",
+                        expected=f"{self.header.anchors} of them",
+                        found=str(number),
+                    )
+                line = parse_anchor_line(data[:-1], proof=proof)
+            except LedgerError as error:
+                error.locate(line=self.line)
+                raise
+            self._digest.update(data)
+            yield line
 
     def __iter__(self) -> Iterator[EntryLine]:
         """The entries, up to the first fault."""
@@ -236,7 +269,7 @@ class TranscriptReader:
         digest = self._digest.hexdigest()
         if set(value) != {"digest", "end", "entries"} or value["end"] is not True:
             raise LedgerError("line", "the end line is malformed")
-        if _count(value["entries"], "line", "entries") != self.entries:
+        if count_of(value["entries"], "line", "entries") != self.entries:
             self.endings.append(
                 LedgerError(
                     "count",
@@ -270,40 +303,23 @@ def parse_entry_line(data: bytes, *, proof: bool) -> EntryLine:
 
     Raises: LedgerError(line).
     """
-    return _parse_entry(_parse_line(data), proof=proof)
+    return _parse_entry(parse_line(data), proof=proof)
 
 
 def _end_line(data: bytes) -> Mapping[str, JsonValue] | None:
     """The end line's fields; None for any other line, which will be judged as an entry's."""
     try:
-        value = _parse_line(data)
+        value = parse_line(data)
     except LedgerError:
         return None
     return value if "end" in value else None
-
-
-def _parse_line(data: bytes) -> Mapping[str, JsonValue]:
-    # A good line has under 300; millions would become millions of objects before any check.
-    if data.count(b",") > _MAX_COMMAS:
-        raise LedgerError("line", "the line has more fields than an entry can have")
-    return _parse(data, "line")
-
-
-def _parse(data: bytes, check: Check) -> Mapping[str, JsonValue]:
-    try:
-        value = parse(data)
-    except LedgerError as error:
-        raise LedgerError(check, f"the line is not canonical JSON: {error.message}") from error
-    if not isinstance(value, dict):
-        raise LedgerError(check, "the line is not a JSON object")
-    return value
 
 
 def _parse_header(value: Mapping[str, JsonValue]) -> Header:
     if value.get("format") != FORMAT:
         raise LedgerError("header", f"the first line is not the header of an {FORMAT} file")
     fields = {"checkpoint", "consistency", "format", "origin", "selection", "tree_size", "vkeys"}
-    if set(value) != fields:
+    if set(value) - {"anchors"} != fields:
         raise LedgerError("header", "the header's fields are not those of the format")
     origin, note, vkeys, selection = (value[key] for key in ("origin", "checkpoint", "vkeys", "selection"))
     if not isinstance(origin, str) or not is_origin(origin) or not isinstance(note, str):
@@ -322,13 +338,17 @@ def _parse_header(value: Mapping[str, JsonValue]) -> Header:
     consistency = value["consistency"]
     if consistency is not None and dialogue is None:
         raise LedgerError("header", "the whole log needs no consistency proof and may not carry one")
+    anchors = count_of(value["anchors"], "header", "anchors") if "anchors" in value else 0
+    if "anchors" in value and not 0 < anchors <= MAX_ANCHORS:
+        raise LedgerError("header", f"the header announces other than 1 to {MAX_ANCHORS} anchors")
     return Header(
         origin=origin,
         vkeys=keys,
         checkpoint=note,
-        tree_size=_count(value["tree_size"], "header", "tree_size"),
+        tree_size=count_of(value["tree_size"], "header", "tree_size"),
         dialogue=dialogue,
         consistency=None if consistency is None else _parse_consistency(consistency),
+        anchors=anchors,
     )
 
 
@@ -336,9 +356,9 @@ def _parse_consistency(value: JsonValue) -> Consistency:
     if not isinstance(value, dict) or set(value) != {"proof", "root", "size"}:
         raise LedgerError("header", "the header's consistency proof is malformed")
     return Consistency(
-        size=_count(value["size"], "header", "the consistency proof's size"),
-        root=_hash(value["root"], "header", "the consistency proof's root"),
-        proof=_hashes(value["proof"], "header"),
+        size=count_of(value["size"], "header", "the consistency proof's size"),
+        root=hash_of(value["root"], "header", "the consistency proof's root"),
+        proof=hashes_of(value["proof"], "header"),
     )
 
 
@@ -366,27 +386,9 @@ def _parse_entry(value: Mapping[str, JsonValue], *, proof: bool) -> EntryLine:
         )
         types[digest] = kind
     return EntryLine(
-        index=_count(value["index"], "line", "index"),
+        index=count_of(value["index"], "line", "index"),
         entry=decode64(entry, "line", "the entry"),
         openings=openings,
         types=types,
-        proof=_hashes(value["proof"], "line") if proof else None,
+        proof=hashes_of(value["proof"], "line") if proof else None,
     )
-
-
-def _count(value: JsonValue, check: Check, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_INTEGER:
-        raise LedgerError(check, f"{what} is not a whole number")
-    return value
-
-
-def _hash(value: JsonValue, check: Check, what: str) -> bytes:
-    if not isinstance(value, str):
-        raise LedgerError(check, f"{what} is not a text")
-    return decode_hash(value, check, what)
-
-
-def _hashes(value: JsonValue, check: Check) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or len(value) > MAX_PROOF:
-        raise LedgerError(check, f"a proof is not a list of at most {MAX_PROOF} hashes")
-    return tuple(_hash(each, check, "a proof's hash") for each in value)

@@ -53,12 +53,12 @@ class WebFiles:
         whole: float = WHOLE,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        if not _is_prefix(url):
+        if not is_prefix(url):
             raise LedgerError("unreadable", f"{shown(url)!r} is not the URL of a log")
         self._prefix = url.rstrip("/")
         self._silence = silence
         self._sleep = sleep
-        self._opener = _opener(whole)
+        self._opener = bounded_opener(whole)
 
     def fetch(self, path: str, limit: int) -> bytes:
         """The bytes of a file, at most `limit` of them.
@@ -115,7 +115,8 @@ class WebFiles:
         return _decoded(body, encoding, url, limit)
 
 
-def _is_prefix(url: str) -> bool:
+def is_prefix(url: str) -> bool:
+    """Whether the text may be a URL that paths are put behind: with a host, without query, fragment and blanks."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -220,9 +221,11 @@ class _TimedSocket:
         return io.BufferedReader(_TimedReader(self._source, self._whole))
 
 
-def _opener(whole: float) -> urllib.request.OpenerDirector:
-    """Http and https only, each answer within a time. The usual opener also reads file: and ftp: URLs, and
-    takes in the whole body of a redirect, however long."""
+def bounded_opener(whole: float) -> urllib.request.OpenerDirector:
+    """Http and https only, each answer within `whole` seconds from its first read on.
+
+    The usual opener also reads file: and ftp: URLs, and takes in the whole body of a redirect, however long.
+    """
 
     class Plain(http.client.HTTPConnection):
         def connect(self) -> None:

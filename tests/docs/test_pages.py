@@ -11,7 +11,16 @@ from pathlib import Path
 import anyio
 import pytest
 
-from agentmesh.mesh import AgentSpec, DialogueSpec, Limits, ModelSpec, ServerSpec, load_mesh
+from agentmesh.mesh import (
+    AgentSpec,
+    AnchorSpec,
+    DialogueSpec,
+    Limits,
+    ModelSpec,
+    ServerSpec,
+    WitnessSpec,
+    load_mesh,
+)
 from agentmesh.mesh.spec import MeshSection
 from agentmesh_ledger import Verified
 
@@ -37,7 +46,9 @@ def test_the_limits_shown_are_the_defaults(page: str) -> None:
     assert tomllib.loads(shown_file(page))["dialogue"]["limits"] == Limits().model_dump()
 
 
-@pytest.mark.parametrize("part", [MeshSection, DialogueSpec, Limits, AgentSpec, ModelSpec, ServerSpec])
+@pytest.mark.parametrize(
+    "part", [MeshSection, DialogueSpec, Limits, AgentSpec, ModelSpec, ServerSpec, WitnessSpec, AnchorSpec]
+)
 def test_every_key_is_on_the_page(page: str, part: type[AgentSpec]) -> None:
     words = set(re.findall(r"[a-z_]+", page))
     assert [key for key in part.model_fields if key not in words] == []

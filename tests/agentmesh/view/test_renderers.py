@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from agentmesh.events import (
+    Anchored,
     Compacted,
     Draft,
     Ended,
@@ -18,6 +19,7 @@ from agentmesh.events import (
     ToolCallAdded,
     ToolResultAdded,
     TurnStarted,
+    Witnessed,
 )
 from agentmesh.mesh import Limits
 from agentmesh.view.dialogue import Entry, Listed, entry_json, entry_text, list_text, moment
@@ -393,3 +395,70 @@ def test_the_list_is_a_table_and_an_open_dialogue_says_so() -> None:
 def test_a_time_that_is_none_is_shown_as_it_is() -> None:
     assert moment("yester\x07day") == "yesterday"
     assert len(moment("2026-11-24T08:17:00.000Z")) == 19
+
+
+SHOWN: tuple[Event, ...] = (
+    Anchored(state="waiting", size=8, message=f"the node is down{ATTACK}"),
+    Anchored(state="sent", size=8, tx="0xab"),
+    Anchored(state="pending", size=8, tx="0xab", block=17, depth=1),
+    Anchored(state="recorded", size=8, tx="0xab", block=17, depth=3),
+    Witnessed(size=9, met=True, needed="2 of 3", names=("one", "two"), missing={"three": "it is down"}),
+    Witnessed(size=1, met=False, needed="2 of 3", names=(), missing={f"one{ATTACK}": ATTACK}),
+)
+
+
+def test_who_cosigned_and_how_far_an_anchor_is_are_lines_that_nobody_else_can_write() -> None:
+    lines: list[str] = []
+    view = PlainLines(lines.append)
+    for event in SHOWN:
+        view(event)
+    assert lines == [
+        "anchor waits: 8 entries: the node is downfine [7] judge -> host: guilty",
+        "anchor sent: 8 entries, transaction 0xab",
+        "anchor pending: 8 entries, block 17, 1 block deep, transaction 0xab",
+        "anchored: 8 entries, block 17, 3 blocks deep, transaction 0xab",
+        "witnessed: 9 entries cosigned by one, two\n    not three: it is down",
+        (
+            "policy not met (2 of 3 needed): 1 entry cosigned by nobody\n"
+            "    not onefine [7] judge -> host: guilty: fine [7] judge -> host: guilty"
+        ),
+    ]
+
+
+def test_a_terminal_shows_the_same_lines() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=200)
+    with LiveDialogue(console, Limits()) as view:
+        for event in SHOWN:
+            view(event)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    for told in ("anchored: 8 entries", "cosigned by one, two", "policy not met (2 of 3 needed)"):
+        assert told in text
+
+
+def test_programs_are_given_the_witnesses_and_the_anchor_and_people_a_policy_that_is_not_met() -> None:
+    out: list[str] = []
+    notices: list[str] = []
+    view = JsonEvents(out=out.append, notice=notices.append)
+    for event in SHOWN:
+        view(event)
+    values = [json.loads(line) for line in out]
+    assert values[3] == {
+        "event": "anchor",
+        "state": "recorded",
+        "size": 8,
+        "block": 17,
+        "depth": 3,
+        "tx": "0xab",
+        "message": "",
+    }
+    assert values[4] == {
+        "event": "witnesses",
+        "size": 9,
+        "met": True,
+        "needed": "2 of 3",
+        "names": ["one", "two"],
+        "missing": {"three": "it is down"},
+    }
+    assert [value["event"] for value in values] == ["anchor"] * 4 + ["witnesses"] * 2
+    assert len(notices) == 1 and notices[0].startswith("policy not met (2 of 3 needed)")

@@ -1,0 +1,8 @@
+"""What a live mesh shows of its log to eyes outside: witnesses cosign its checkpoints, a chain holds them."""
+
+from __future__ import annotations
+
+from agentmesh.publication.course import Publication, published
+from agentmesh.publication.ports import Anchors, Witnesses
+
+__all__ = ["Anchors", "Publication", "Witnesses", "published"]

@@ -1,0 +1,195 @@
+"""The course of a publication: asked before anything is signed, kept up in the background, brought to an end at the end.
+
+Witnesses and a chain that are down hold nothing up: they are told, and tried again. What a call was cut short in is not
+lost either: the ledger keeps beside its key what was sent and what was cosigned, and the next run goes on with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from agentmesh.events import Anchored, Listener, Notice, Witnessed
+from agentmesh.publication.ports import Anchors, Witnesses
+from agentmesh_ledger import LedgerError
+
+_LOOK: Final = 1.0  # seconds between two looks at whether an anchor is due, or how deep one is
+_HURRY: Final = (
+    5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
+)
+_BRANCHED: Final = frozenset({"rollback", "forked"})
+
+Result = TypeVar("Result")
+
+
+class Publication:
+    """One log's eyes outside, for as long as its mesh is up. Made by `published`.
+
+    `every` is the seconds between two gatherings, `within` those that the end waits for the last anchor; `size` is the
+    number of entries that the log has by now.
+    """
+
+    def __init__(
+        self,
+        *,
+        witnesses: Witnesses | None,
+        anchors: Anchors | None,
+        size: Callable[[], int],
+        listen: Listener,
+        every: float = 30.0,
+        within: float = 60.0,
+    ) -> None:
+        self._witnesses = witnesses
+        self._anchors = anchors
+        self._size = size
+        self._listen = listen
+        self._every = every
+        self._within = within
+        self._began = self._gathered = 0
+        self._finished = False
+        self._told: dict[str, object] = {}
+        self._branched: LedgerError | None = None
+        # One call at a time on each: what is under way is never begun a second time.
+        self._gathering = anyio.Lock()
+        self._anchoring = anyio.Lock()
+
+    async def begin(self) -> None:
+        """Ask both, before anything new is signed, whether the log continues what they hold.
+
+        Raises: LedgerError(rollback, forked) where it does not.
+        """
+        for each in (self._witnesses, self._anchors):
+            if each is not None:
+                for silent in await _in_thread(each.require_continued):
+                    self._listen(Notice(text=silent))
+        self._began = self._gathered = self._size()
+
+    async def work(self) -> None:
+        """Gather and anchor in the background, until cancelled."""
+        async with anyio.create_task_group() as group:
+            if self._witnesses is not None:
+                group.start_soon(self._gather_often, name="gather cosignatures")
+            if self._anchors is not None:
+                group.start_soon(self._anchor_often, name="anchor checkpoints")
+
+    async def finish(self, *, hurry: bool = False) -> None:
+        """Anchor what is new, then have the last checkpoint cosigned, the anchor's own entry under it; within bounds.
+
+        Once: what comes after it is the next mesh's. `hurry` where somebody has asked for the end. Goes on while it is
+        being cancelled.
+
+        Raises: LedgerError(rollback, forked) where the log has meanwhile been found to have a second branch.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        with anyio.CancelScope(shield=True):
+            if await self._tried(self._size) == self._began and not self._told:
+                return  # nothing was recorded, and nothing was under way
+            if self._anchors is not None:
+                await self._anchor_last(min(self._within, _HURRY) if hurry else self._within)
+            if self._witnesses is not None:
+                async with self._gathering:
+                    await self._gather(last=True)
+        if self._branched is not None:
+            raise self._branched
+
+    async def _gather_often(self) -> None:
+        while not self._finished:
+            await anyio.sleep(self._every)
+            async with self._gathering:
+                if await self._tried(self._size) not in (None, self._gathered):
+                    await self._gather()
+
+    async def _anchor_often(self) -> None:
+        while not self._finished:
+            async with self._anchoring:
+                if self._anchors is not None and await self._tried(self._anchors.is_due):
+                    await self._step()
+            await anyio.sleep(_LOOK)
+
+    async def _anchor_last(self, within: float) -> None:
+        step: Anchored | None = None
+        with anyio.move_on_after(within) as clock:
+            async with self._anchoring:
+                while True:
+                    step = await self._step()
+                    if step is None or step.state == "recorded":
+                        break
+                    await anyio.sleep(_LOOK)
+        if clock.cancelled_caught and self._branched is None:
+            what = (
+                "the anchor is not deep enough yet" if step and step.tx else "the last anchor is not sent yet"
+            )
+            self._listen(
+                Notice(text=f"{what}: the next run goes on with it; `agentmesh anchor status` shows it")
+            )
+
+    async def _step(self) -> Anchored | None:
+        if self._anchors is None:
+            return None
+        step = await self._tried(self._anchors.step)
+        if step is not None:
+            self._tell("anchor", step, (step.state, step.size, step.tx, step.block, step.message))
+        return step
+
+    async def _gather(self, *, last: bool = False) -> None:
+        if self._witnesses is None:
+            return
+        found = await self._tried(self._witnesses.gather)
+        if found is not None:
+            self._gathered = found.size
+            self._tell("witness", found, (last, found.met, found.names, tuple(found.missing)))
+
+    async def _tried(self, call: Callable[[], Result]) -> Result | None:
+        """What the call gives; None where it fails, which is told and kept from nobody."""
+        if self._branched is not None:
+            return None
+        try:
+            return await _in_thread(call)
+        except LedgerError as error:
+            if error.reason in _BRANCHED:
+                self._branched = error
+            self._tell("failure", Notice(text=str(error)), str(error))
+            return None
+
+    def _tell(self, kind: str, event: Anchored | Witnessed | Notice, said: object) -> None:
+        """Tell it unless it is what was told last."""
+        if self._told.get(kind) != said:
+            self._told[kind] = said
+            self._listen(event)
+
+
+@asynccontextmanager
+async def published(publication: Publication) -> AsyncIterator[Publication]:
+    """Keeps the publication up until the context is left, and brings it to its end there.
+
+    Raises: LedgerError(rollback, forked), at the beginning or the end. What the body raises comes out as it is.
+    """
+    await publication.begin()
+    failed: Exception | None = None
+    async with anyio.create_task_group() as group:
+        group.start_soon(publication.work)
+        hurry = True
+        try:
+            yield publication
+            hurry = False
+        except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it in another
+            failed = error
+        finally:
+            try:
+                await publication.finish(hurry=hurry)
+            except LedgerError as error:
+                failed = failed or error
+            group.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
+
+
+async def _in_thread(call: Callable[[], Result]) -> Result:
+    # Whoever is cancelled does not wait: the ledger's own calls may be cut at any point, as by a crash.
+    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
