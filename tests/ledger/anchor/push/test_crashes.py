@@ -42,7 +42,15 @@ def mining(node: Node) -> Iterator[None]:
 def start(
     desk: Desk, environment: dict[str, str], point: str, times: int = 1, url: str | None = None
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, str(PROGRAM), str(desk.path), url or desk.node.url, desk.contract, point, str(times)]
+    command = [
+        sys.executable,
+        str(PROGRAM),
+        str(desk.path),
+        url or desk.node.url,
+        desk.contract,
+        point,
+        str(times),
+    ]
     return subprocess.Popen(
         command, env=environment | {"KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
