@@ -80,11 +80,11 @@ def settlement_root(ledger: Ledger, size: int | None = None) -> bytes:
 def ledger_accounts(ledger: Ledger, size: int | None = None) -> Accounts:
     """The accounts after the first `size` entries of an open ledger, all where that is None.
 
-    Raises: LedgerError; (index) where it has fewer.
+    Raises: LedgerError; (refused) where it has fewer.
     """
     found = accounts_of(ledger.origin, ledger.read(0, size))
     if size is not None and found.size < size:
-        raise LedgerError("index", f"the log has {found.size} entries, not {size}")
+        raise LedgerError("refused", f"the log has {found.size} entries, not {size}")
     return found
 
 
