@@ -13,7 +13,15 @@ Ask = Callable[[], bytes]
 
 
 def open_keys(directory: Path, *, ask: Ask | None = None) -> KeyStore:
-    """The keys in this folder, to sign with.
+    """The keys in this folder, to sign with; their passphrase is that of `passphrase_of`.
+
+    Raises: LedgerError(permissions, key, unreadable); what `ask` raises.
+    """
+    return KeyStore(directory, passphrase_of(directory, ask=ask))
+
+
+def passphrase_of(directory: Path, *, ask: Ask | None = None) -> Callable[[], bytes] | None:
+    """Where the passphrase of the keys in this folder comes from; None where none is needed, or none is to be had.
 
     Where AGENTMESH_PASSPHRASE is set, it opens the sealed keys, and seals the new ones. Without it sealed keys are
     opened by what the operating system's keyring holds for the folder, else by what `ask` gets from a person; it is
@@ -23,12 +31,11 @@ def open_keys(directory: Path, *, ask: Ask | None = None) -> KeyStore:
     Raises: LedgerError(permissions, key, unreadable); what `ask` raises.
     """
     if os.environ.get(VARIABLE):
-        return KeyStore(directory, from_environment)
-    plain = KeyStore(directory)
-    if not plain.sealed():
-        return plain
+        return from_environment
+    if not KeyStore(directory).sealed():
+        return None
     passphrase = kept_passphrase(directory) or (None if ask is None else ask())
-    return plain if passphrase is None else KeyStore(directory, lambda: passphrase)
+    return None if passphrase is None else lambda: passphrase
 
 
 def kept_passphrase(directory: Path) -> bytes | None:

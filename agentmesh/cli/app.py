@@ -20,6 +20,7 @@ from agentmesh.cli import (
     run,
     scaffold,
     serve,
+    witness,
 )
 from agentmesh.cli.http_face import ServeCommand
 from agentmesh.cli.options import DESCRIBED, example
@@ -60,6 +61,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(witness.app, name="witness")
 app.command("serve", cls=ServeCommand, epilog=example("agentmesh serve examples/desk --http"))(serve.serve)
 app.command("connect", epilog=example("agentmesh connect claude-desktop examples/desk"))(connect.connect)
 app.command("doctor", epilog=example("agentmesh doctor"))(doctor.doctor)

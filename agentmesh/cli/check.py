@@ -181,15 +181,18 @@ def _verified(
                 )
                 require_origin(found, origin)
                 return found
+    from agentmesh_ledger import KeyStore
     from agentmesh_ledger.store import verify_ledger
 
     place = find_place(record, origin)
+    store = KeyStore(place.keys)
     return verify_ledger(
         place.ledger,
         origin=place.origin,
         keys=keys,
         expect=expect,
         policy=policy,
+        cosigned=lambda origin: store.cosigned(origin).text(),
         limit=limit,
         progress=progress,
     )

@@ -43,6 +43,7 @@ _EXTRAS: Final = {
     "web3": "chain",
     "opentimestamps": "ots",
     "uvicorn": "witness",
+    "httptools": "witness",
 }
 _USAGE_REASONS: Final = frozenset(
     {"usage", "exists", "no_such_agent", "no_such_dialogue", "ambiguous_dialogue", "no_key"}

@@ -21,6 +21,13 @@ def keys_in(directory: Path) -> KeyStore:
     return open_keys(directory, ask=(lambda: _asked(directory)) if is_terminal() else None)
 
 
+def passphrase_in(directory: Path) -> Callable[[], bytes] | None:
+    """Where the passphrase of the keys in this folder comes from; see `agentmesh.keys.passphrase_of`."""
+    from agentmesh.keys import passphrase_of
+
+    return passphrase_of(directory, ask=(lambda: _asked(directory)) if is_terminal() else None)
+
+
 def passphrase_for(directory: Path, file: Path | None, *, new: bool) -> Callable[[], bytes]:
     """Where the passphrase that seals or unseals this folder comes from: a file, the environment, the keyring, a person.
 

@@ -82,9 +82,14 @@ def cosign(note: str, signer: NoteSigner, time: int) -> str:
         raise LedgerError("checkpoint", f"{time} is not a time of a cosignature")
     if len(parsed.signatures) >= MAX_SIGNATURES:
         raise LedgerError("checkpoint", f"the note has {MAX_SIGNATURES} signatures already")
-    key = CosignerKey(name=signer.name, public=signer.public)
-    signature = signer.sign(_cosigned(parsed.text, time))
-    return note + signature_line(key.name, key.key_id, time.to_bytes(_TIME_BYTES, "big") + signature)
+    return note + cosignature_line(parsed.text, signer, time)
+
+
+def cosignature_line(text: str, signer: NoteSigner, time: int) -> str:
+    """The signer's line under a checkpoint with this text, at a time that `MAX_TIME` bounds (SPEC L-47)."""
+    key_id = key_hash(signer.name, COSIGNER, signer.public)
+    signature = signer.sign(_cosigned(text, time))
+    return signature_line(signer.name, key_id, time.to_bytes(_TIME_BYTES, "big") + signature)
 
 
 def cosignatures(note: Note, keys: Sequence[CosignerKey]) -> tuple[Cosignature, ...]:

@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias
 
 from nacl.signing import SigningKey
 
+from agentmesh_ledger.cosignature import CosignerKey, parse_cosigner
 from agentmesh_ledger.encoding import decode64, encode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import agent_id, public_key
@@ -26,7 +27,7 @@ MAX_OPSLIMIT: Final = 8
 MIN_MEMLIMIT: Final = 8192  # libsodium's own
 MAX_MEMLIMIT: Final = 1 << 30
 
-Role: TypeAlias = Literal["agent", "log"]
+Role: TypeAlias = Literal["agent", "log", "witness"]
 
 _PLAIN_FIELDS: Final = {"created", "format", "id", "name", "role", "seed"}
 _SEALED_FIELDS: Final = {"box", "digest", "format", "id", "memlimit", "name", "opslimit", "role", "salt"}
@@ -45,6 +46,8 @@ class Owner:
         public = bytes(key.verify_key)
         if self.role == "agent":
             return agent_id(public)
+        if self.role == "witness":
+            return str(CosignerKey(name=self.name, public=public))
         return str(VerifierKey(name=self.name, public=public))
 
 
@@ -160,8 +163,8 @@ def _public_id(value: Mapping[str, JsonValue], owner: Owner) -> str:
         raise LedgerError("canonical", "its id is not text")
     if owner.role == "agent":
         public_key(text)
-    elif parse_vkey(text).name != owner.name:
-        raise LedgerError("canonical", "its id is the vkey of another log")
+    elif (parse_cosigner(text) if owner.role == "witness" else parse_vkey(text)).name != owner.name:
+        raise LedgerError("canonical", f"its id is the vkey of another {owner.role}")
     return text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -27,11 +27,13 @@ from agentmesh_ledger.sealing import Sealer
 from agentmesh_ledger.text import is_agent_name, is_origin, shown
 
 _PREFIX: Final = "did:key:"
+_HOMES: Final[Mapping[Role, str]] = {"agent": "agents", "log": "logs", "witness": "witnesses"}
+_NAMED: Final[tuple[Role, ...]] = ("log", "witness")  # by a name in the form of an origin
 _RETIRED: Final = re.compile(r"(.+)\.(z[1-9A-HJ-NP-Za-km-z]{11})\.retired\Z")
 
 
 class KeyFolder:
-    """The files `agents/NAME.key`, `.key.next` and `.ID.retired`, and `logs/ORIGIN.key` (SPEC L-60 to L-67).
+    """The files `agents/NAME.key`, `.key.next` and `.ID.retired`, `logs/ORIGIN.key`, `witnesses/NAME.key` (SPEC L-60 to L-67).
 
     Files change only under the lock `.lock` of the folder. Readers take none: a file is replaced whole.
     """
@@ -186,7 +188,7 @@ class KeyFolder:
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with exclusive(self.directory / ".lock"):
-                for role in ("agent", "log"):
+                for role in _HOMES:
                     home = self._home(role)
                     if home.is_dir():
                         remove_drafts(home)
@@ -199,7 +201,7 @@ class KeyFolder:
             ) from error
 
     def _home(self, role: Role) -> Path:
-        return self.directory / f"{role}s"
+        return self.directory / _HOMES[role]
 
     def _owners(self) -> list[Owner]:
         """All key files that are ours, sorted by path. A file with another name is none of ours."""
@@ -210,11 +212,12 @@ class KeyFolder:
             ours = retired or path.name.endswith((".key", ".key.next"))
             if ours and is_agent_name(name):
                 found.append(Owner(role="agent", name=name, path=path))
-        for path in _listed(self._home("log")):
-            origin = unquote(path.stem)
-            # In one spelling only: what is percent-encoded otherwise is another file than the one that is read.
-            if path.suffix == ".key" and is_origin(origin) and quote(origin, safe="") == path.stem:
-                found.append(Owner(role="log", name=origin, path=path))
+        for role in _NAMED:
+            for path in _listed(self._home(role)):
+                name = unquote(path.stem)
+                # In one spelling only: what is percent-encoded otherwise is another file than the one that is read.
+                if path.suffix == ".key" and is_origin(name) and quote(name, safe="") == path.stem:
+                    found.append(Owner(role=role, name=name, path=path))
         return found
 
 

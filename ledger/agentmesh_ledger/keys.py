@@ -217,6 +217,15 @@ class KeyStore:
         return tuple(AgentId(each) for each in ids if each != own)
 
 
+def cosigned_beside(ledger: str | os.PathLike[str]) -> Callable[[str], str | None]:
+    """What gives the note that was cosigned for a log of this ledger file, from the folder `keys` beside it; None without one.
+
+    It raises: LedgerError(refused, witness, key, unreadable).
+    """
+    store = KeyStore(Path(ledger).parent / "keys")
+    return lambda origin: store.cosigned(origin).text()
+
+
 def _stamp(path: str) -> _Stamp | None:
     """What tells a file from every other and from itself before a change, its mode included; None where it is not there."""
     try:

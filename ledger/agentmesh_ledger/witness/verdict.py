@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.tree import EMPTY_ROOT, parent, verify_consistency
+from agentmesh_ledger.tree import EMPTY_ROOT, verify_consistency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +41,14 @@ class Granted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conflict:
-    """The old size is not that of the newest cosigned checkpoint, which is `size`."""
+    """The old size is not that of the newest cosigned checkpoint, `seen`, or zero without one."""
 
-    size: int
+    seen: Seen | None
+
+    @property
+    def size(self) -> int:
+        """What the log is to begin its proof at."""
+        return 0 if self.seen is None else self.seen.checkpoint.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ def judge(proposal: Proposal, seen: Seen | None, now: int) -> Verdict:
     new = proposal.checkpoint
     size = 0 if seen is None else seen.checkpoint.size
     if proposal.old != size:
-        return Conflict(size=size)
+        return Conflict(seen=seen)
     old_root = EMPTY_ROOT if seen is None else seen.checkpoint.root
     try:
         verify_consistency(size, new.size, proposal.proof, old_root, new.root)
@@ -74,27 +79,3 @@ def judge(proposal: Proposal, seen: Seen | None, now: int) -> Verdict:
     # A clock that was set back must not make a later cosignature look like the earlier one.
     time = max(now, 1 if seen is None else seen.time)
     return Granted(seen=Seen(checkpoint=new, time=time, note=proposal.note))
-
-
-def shown_root(old: int, new: int, proof: tuple[bytes, ...], new_root: bytes) -> bytes | None:
-    """The root that the first `old` entries of the new tree have, where the proof shows it without being told it.
-
-    A consistency proof holds the nodes of the old tree's right edge, which make its root; but where the old size is a power of
-    two the old tree is a single node, which the proof leaves out. None then, and where the proof does not lead to the new root.
-    """
-    if not 0 < old < new or old & (old - 1) == 0 or not proof:
-        return None
-    low, high, found = old - 1, new - 1, proof[0]
-    while low & 1:
-        low, high = low >> 1, high >> 1
-    for node in proof[1:]:
-        if low & 1 or low == high:
-            found = parent(node, found)
-            while not low & 1 and low:
-                low, high = low >> 1, high >> 1
-        low, high = low >> 1, high >> 1
-    try:
-        verify_consistency(old, new, proof, found, new_root)
-    except LedgerError:
-        return None
-    return found

@@ -1,0 +1,123 @@
+"""A client's connection to a witness: uvicorn's, with bounds on what it may send and how long it may take.
+
+uvicorn alone waits for ever for a client that sends half a request or reads no answer, and keeps heads of any length.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+MAX_CONNECTIONS: Final = 256
+MAX_HEAD: Final = 16 * 1024
+REQUEST_SECONDS: Final = 10.0
+"""From the first byte of a request, or from connecting, to the last byte of the answer taken."""
+
+
+class _Joined(asyncio.Transport):
+    """A transport that sends head and body of an answer at once, at the end of what runs now: each send costs a fifth of a verification."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._pieces: list[bytes | bytearray | memoryview] = []
+        self._loop = asyncio.get_running_loop()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._pieces:
+            self._loop.call_soon(self._flush)
+        self._pieces.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return self._transport.get_extra_info(name, default)
+
+    def _flush(self) -> None:
+        if self._pieces:
+            self._transport.write(b"".join(self._pieces))
+            self._pieces.clear()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection."""
+
+    deadline: float | None = None
+    since = 0.0
+    _in_head = True
+    _head = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Lets the client in; where there is no room, the one that has waited longest without a request goes."""
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(_Joined(transport))
+        self.since = time.monotonic()
+        self.deadline = self.since + REQUEST_SECONDS
+        others = [each for each in self.connections if isinstance(each, Connection)]
+        if len(others) > MAX_CONNECTIONS:
+            idle = [each for each in others if each.is_idle and each is not self]
+            min(idle, key=lambda each: each.since, default=self).transport.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request of this client is in work."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def data_received(self, data: bytes) -> None:
+        """Reads on, as long as the head of a request keeps within its bounds."""
+        if self.deadline is None:  # the first bytes after an answer, be they only white space
+            self.deadline = time.monotonic() + REQUEST_SECONDS
+        super().data_received(data)
+        if self._in_head:
+            self._head += len(data)
+            if self._head > MAX_HEAD and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too long.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """What follows is the head of another request."""
+        super().on_message_complete()
+        self._in_head, self._head = True, 0
+
+    def on_response_complete(self) -> None:
+        """From here on the client may be idle, as long as uvicorn keeps the connection."""
+        self.since = time.monotonic()
+        self.deadline = self.since + REQUEST_SECONDS if self.pipeline else None
+        super().on_response_complete()
+
+
+def sweep(connections: Collection[object]) -> None:
+    """Drops every connection whose client has taken too long."""
+    now = time.monotonic()
+    for each in [each for each in connections if isinstance(each, Connection)]:
+        if each.deadline is None and each.transport.is_closing():
+            each.deadline = now + REQUEST_SECONDS  # what it does not read would keep it for ever
+        elif each.deadline is not None and each.deadline < now:
+            each.transport.abort()
