@@ -17,6 +17,7 @@ from types import TracebackType
 import anyio
 import anyio.to_thread
 
+from agentmesh.accounts.till import Till
 from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import AgentMeshError, RunError, ToolboxError
@@ -162,6 +163,15 @@ class LiveMesh:
     def servers(self) -> Servers:
         """The mesh's MCP servers."""
         return self._servers
+
+    def till(self) -> Till | None:
+        """What bills those who ask from elsewhere; None where nothing is accounted for.
+
+        Raises: LedgerError where the host's key cannot be read.
+        """
+        if self.mesh.accounts is None:
+            return None
+        return Till(mesh=self.mesh, ledger=self._log, key=self._keys.agent(HOST))
 
     async def decide(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> int:
         """Record what a person decided of a call that a host wants to make. Returns the entry's place."""
