@@ -22,6 +22,10 @@ _HURRY: Final = (
     5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
 )
 _BRANCHED: Final = frozenset({"rollback", "forked"})
+_REFUSED: Final = (
+    "Nothing was recorded. Put the newest copy of the database and of its keys back; "
+    "where there is none, go on with a new ledger under another origin"
+)
 
 Result = TypeVar("Result")
 
@@ -64,9 +68,18 @@ class Publication:
         """
         for each in (self._witnesses, self._anchors):
             if each is not None:
-                for silent in await _in_thread(each.require_continued):
-                    self._listen(Notice(text=silent))
+                await self._require_continued(each)
         self._began = self._gathered = self._size()
+
+    async def _require_continued(self, eyes: Witnesses | Anchors) -> None:
+        try:
+            silent = await _in_thread(eyes.require_continued)
+        except LedgerError as error:
+            if error.reason in _BRANCHED:
+                error.hint = f"{error.hint}. {_REFUSED}" if error.hint else _REFUSED
+            raise
+        for each in silent:
+            self._listen(Notice(text=each))
 
     async def work(self) -> None:
         """Gather and anchor in the background, until cancelled."""
@@ -91,12 +104,17 @@ class Publication:
             if await self._tried(self._size) == self._began and not self._told:
                 return  # nothing was recorded, and nothing was under way
             if self._anchors is not None:
-                await self._anchor_last(min(self._within, _HURRY) if hurry else self._within)
+                await self._anchor_last(self._anchors, min(self._within, _HURRY) if hurry else self._within)
             if self._witnesses is not None:
                 async with self._gathering:
                     await self._gather(last=True)
         if self._branched is not None:
             raise self._branched
+
+    def close(self) -> None:
+        """Let the way to the chain go."""
+        if self._anchors is not None:
+            self._anchors.close()
 
     async def _gather_often(self) -> None:
         while not self._finished:
@@ -108,19 +126,20 @@ class Publication:
     async def _anchor_often(self) -> None:
         while not self._finished:
             async with self._anchoring:
-                if self._anchors is not None and await self._tried(self._anchors.is_due):
-                    await self._step()
+                if self._anchors is not None:
+                    await self._step(self._anchors.tend)
             await anyio.sleep(_LOOK)
 
-    async def _anchor_last(self, within: float) -> None:
+    async def _anchor_last(self, anchors: Anchors, within: float) -> None:
         step: Anchored | None = None
         with anyio.move_on_after(within) as clock:
             async with self._anchoring:
-                while True:
-                    step = await self._step()
-                    if step is None or step.state == "recorded":
+                size = await self._tried(self._size) or 0
+                while (step := await self._step(anchors.step)) is not None:
+                    # What was under way may have been an earlier size; another process may go on writing meanwhile.
+                    if step.state == "blocked" or (step.state == "recorded" and (step.size or 0) >= size):
                         break
-                    await anyio.sleep(_LOOK)
+                    await anyio.sleep(0 if step.state == "recorded" else _LOOK)
         if clock.cancelled_caught and self._branched is None:
             what = (
                 "the anchor is not deep enough yet" if step and step.tx else "the last anchor is not sent yet"
@@ -129,12 +148,11 @@ class Publication:
                 Notice(text=f"{what}: the next run goes on with it; `agentmesh anchor status` shows it")
             )
 
-    async def _step(self) -> Anchored | None:
-        if self._anchors is None:
-            return None
-        step = await self._tried(self._anchors.step)
+    async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
+        step = await self._tried(call)
         if step is not None:
-            self._tell("anchor", step, (step.state, step.size, step.tx, step.block, step.message))
+            why = step.message if step.state in ("waiting", "blocked") else ""
+            self._tell("anchor", step, (step.state, step.size, step.tx, step.block, why))
         return step
 
     async def _gather(self, *, last: bool = False) -> None:
@@ -170,22 +188,25 @@ async def published(publication: Publication) -> AsyncIterator[Publication]:
 
     Raises: LedgerError(rollback, forked), at the beginning or the end. What the body raises comes out as it is.
     """
-    await publication.begin()
     failed: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(publication.work)
-        hurry = True
-        try:
-            yield publication
-            hurry = False
-        except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it in another
-            failed = error
-        finally:
+    try:
+        await publication.begin()
+        async with anyio.create_task_group() as group:
+            group.start_soon(publication.work)
+            hurry = True
             try:
-                await publication.finish(hurry=hurry)
-            except LedgerError as error:
-                failed = failed or error
-            group.cancel_scope.cancel()
+                yield publication
+                hurry = False
+            except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it in another
+                failed = error
+            finally:
+                try:
+                    await publication.finish(hurry=hurry)
+                except LedgerError as error:
+                    failed = failed or error
+                group.cancel_scope.cancel()
+    finally:
+        publication.close()
     if failed is not None:
         raise failed
 
