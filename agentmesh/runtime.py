@@ -33,7 +33,7 @@ from agentmesh.prompt import Said
 from agentmesh.publication import Publication, open_publication, published, told_at
 from agentmesh.recorder import APPROVALS, HOST, Recorder
 from agentmesh.toolbox import Servers, ToolsChanged, open_servers, recheck
-from agentmesh_ledger import JsonValue, KeyStore, LedgerError
+from agentmesh_ledger import JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
 from agentmesh_models import Engine, ModelError
 from agentmesh_models.pool import Pool
@@ -296,24 +296,28 @@ class _Run:
         self._started = time.monotonic()
 
     async def end(self, reason: EndReason, detail: str) -> Ended:
-        budget, recorder = self._budget, self._recorder
-        await recorder.close(reason, detail, budget=budget)
+        await self._recorder.close(reason, detail, budget=self._budget)
         # A dialogue cut short still has what was said last: a partial result, told as such by the reason.
         answer = self.answer or (self.said[-1].text if self.said else "")
         seconds = time.monotonic() - self._started
-        branched: LedgerError | None = None
         try:
             await self._settle(reason)
-        except LedgerError as error:
-            branched = error
-        ended = Ended(
-            dialogue=recorder.dialogue,
+        finally:
+            # Whatever came of that: the dialogue has ended, and is in the ledger.
+            ended = self._ended(reason, detail, answer, seconds)
+            self._listen(ended)
+        return ended
+
+    def _ended(self, reason: EndReason, detail: str, answer: str, seconds: float) -> Ended:
+        budget = self._budget
+        return Ended(
+            dialogue=self._recorder.dialogue,
             ledger=self._where,
             origin=self._origin,
             reason=reason,
             detail=detail,
             answer=answer,
-            messages=recorder.messages,
+            messages=self._recorder.messages,
             tool_calls=budget.tool_calls,
             tokens=budget.tokens,
             seconds=seconds,
@@ -321,10 +325,6 @@ class _Run:
             reused_tokens=budget.reused,
             decode_seconds=budget.decode_seconds,
         )
-        self._listen(ended)
-        if branched is not None:
-            raise branched
-        return ended
 
     async def end_after(self, error: BaseException) -> Ended:
         """Close with the reason that `error` gives; a limit is an end, everything else goes on to the caller."""

@@ -92,8 +92,8 @@ class Publication:
     async def finish(self, *, hurry: bool = False) -> None:
         """Anchor what is new, then have the last checkpoint cosigned, the anchor's own entry under it; within bounds.
 
-        Once: what comes after it is the next mesh's. `hurry` where somebody has asked for the end. Goes on while it is
-        being cancelled.
+        Once: what comes after it is the next mesh's. `hurry` where somebody has asked for the end already; who does so
+        meanwhile cuts the wait for the chain, and nothing else.
 
         Raises: LedgerError(rollback, forked) where the log has meanwhile been found to have a second branch.
         """
@@ -103,11 +103,17 @@ class Publication:
         with anyio.CancelScope(shield=True):
             if await self._tried(self._size) == self._began and not self._told:
                 return  # nothing was recorded, and nothing was under way
+        try:
             if self._anchors is not None:
-                await self._anchor_last(self._anchors, min(self._within, _HURRY) if hurry else self._within)
+                with anyio.CancelScope(shield=hurry):
+                    await self._anchor_last(
+                        self._anchors, min(self._within, _HURRY) if hurry else self._within
+                    )
+        finally:
             if self._witnesses is not None:
-                async with self._gathering:
-                    await self._gather(last=True)
+                with anyio.CancelScope(shield=True):
+                    async with self._gathering:
+                        await self._gather(last=True)
         if self._branched is not None:
             raise self._branched
 
@@ -132,21 +138,26 @@ class Publication:
 
     async def _anchor_last(self, anchors: Anchors, within: float) -> None:
         step: Anchored | None = None
-        with anyio.move_on_after(within) as clock:
-            async with self._anchoring:
-                size = await self._tried(self._size) or 0
-                while (step := await self._step(anchors.step)) is not None:
-                    # What was under way may have been an earlier size; another process may go on writing meanwhile.
-                    if step.state == "blocked" or (step.state == "recorded" and (step.size or 0) >= size):
-                        break
-                    await anyio.sleep(0 if step.state == "recorded" else _LOOK)
-        if clock.cancelled_caught and self._branched is None:
-            what = (
-                "the anchor is not deep enough yet" if step and step.tx else "the last anchor is not sent yet"
-            )
-            self._listen(
-                Notice(text=f"{what}: the next run goes on with it; `agentmesh anchor status` shows it")
-            )
+        is_late = True
+        try:
+            with anyio.move_on_after(within):
+                async with self._anchoring:
+                    size = await self._tried(self._size) or 0
+                    while (step := await self._step(anchors.step)) is not None:
+                        # What was under way may have been an earlier size; another process may go on writing meanwhile.
+                        if step.state == "blocked" or (step.state == "recorded" and (step.size or 0) >= size):
+                            break
+                        await anyio.sleep(0 if step.state == "recorded" else _LOOK)
+                    is_late = False
+        finally:
+            if is_late:
+                what = (
+                    "the anchor is not deep enough yet"
+                    if step and step.tx
+                    else "the last anchor is not sent yet"
+                )
+                told = f"{what}: the next run goes on with it; `agentmesh anchor status` shows it"
+                self._listen(Notice(text=told))
 
     async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
         step = await self._tried(call)
@@ -204,7 +215,8 @@ async def published(publication: Publication) -> AsyncIterator[Publication]:
                     await publication.finish(hurry=hurry)
                 except LedgerError as error:
                     failed = failed or error
-                group.cancel_scope.cancel()
+                finally:
+                    group.cancel_scope.cancel()
     finally:
         publication.close()
     if failed is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from agentmesh.events import Anchored, AnchorState, Event, Notice, Witnessed
+from agentmesh.events import Anchored, AnchorState, Event, Listener, Notice, Witnessed
 from agentmesh.publication import Publication, published
 from agentmesh_ledger import LedgerError
 
@@ -94,12 +94,13 @@ def publication(
     anchors: Chain | None = None,
     every: float = 600.0,
     within: float = 60.0,
+    listen: Listener | None = None,
 ) -> Publication:
     return Publication(
         witnesses=witnesses,
         anchors=anchors,
         size=lambda: log.size,
-        listen=heard.append,
+        listen=listen or heard.append,
         every=every,
         within=within,
     )
@@ -213,6 +214,25 @@ async def test_an_anchor_that_is_not_deep_in_time_is_told_to_be_gone_on_with() -
         log.size = 7
     assert isinstance(heard[-1], Notice) and heard[-1].text.startswith("the anchor is not deep enough yet")
     assert [event.state for event in heard if isinstance(event, Anchored)] == ["waiting", "pending"]
+
+
+async def test_whoever_is_cancelled_while_he_waits_for_the_chain_waits_no_longer() -> None:
+    log, heard = Log(), list[Event]()
+    scope = anyio.CancelScope()
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Anchored):
+            scope.cancel()
+
+    anchors = Chain(log, states=iter(["waiting", *["pending"] * 1000]))
+    shown = publication(log, heard, witnesses=Cosigners(log), anchors=anchors, listen=hear)
+    with anyio.fail_after(20), scope:
+        async with published(shown):
+            log.size = 7
+            await shown.finish()
+    assert scope.cancelled_caught
+    assert [type(event) for event in heard] == [Anchored, Notice, Witnessed]
 
 
 async def test_whoever_is_cancelled_still_has_the_last_checkpoint_cosigned() -> None:
