@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentmesh_ledger.affairs import LOG_DIALOGUE, REGISTER
+from agentmesh_ledger.anchor.evidence import OPENTIMESTAMPS
 from agentmesh_ledger.anchor.ots import open_stamp, verify_ots
 from agentmesh_ledger.anchor.recorded import (
     ANCHOR,
     EVIDENCE,
     EVIDENCE_TYPE,
-    OPENTIMESTAMPS,
     recorded_anchor,
     recorded_evidence,
 )
