@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -290,6 +292,51 @@ def test_a_log_that_grows_and_is_cosigned_while_it_is_verified_does_not_seem_cut
         over.set()
         thread.join(HUNG)
     assert ledger.size > 6
+
+
+_ENDLESS = """\
+import sys
+from pathlib import Path
+from agentmesh_ledger import Draft, KeyStore, Ledger
+from agentmesh_ledger.source import read_policy
+
+folder, policy = Path(sys.argv[1]), read_policy(sys.argv[2])
+keys = KeyStore(folder / "keys")
+with Ledger.open(folder / "ledger.db", keys=keys) as ledger:
+    while True:
+        ledger.append([Draft(author=keys.agent("ada"), kind="say", dialogue="d1")])
+        print(ledger.gather(policy, within=30).evidence, flush=True)
+"""
+
+
+@pytest.mark.spec("L-127")
+def test_a_process_that_is_killed_while_it_gathers_leaves_a_whole_note(
+    ledger, witnesses, make_policy, grow, tmp_path: Path, python_environment: dict[str, str]
+) -> None:
+    (one,) = witnesses(1)
+    grow(ledger, 3)
+    policy = make_policy(ledger.vkey(), [one], 1)
+    path = tmp_path / "policy"
+    path.write_text(f"log {ledger.vkey()}\nwitness W0 {one.vkey} {one.url}\ngroup some any W0\nquorum some\n")
+    script = tmp_path / "endless.py"
+    script.write_text(_ENDLESS)
+    for rounds in (1, 2, 4, 7):
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(ledger.path.parent), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=python_environment | {"no_proxy": "127.0.0.1"},
+        )
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(rounds)]
+        process.kill()
+        process.wait(HUNG)
+        process.stdout.close()
+        assert all("met: quorum some" in each for each in told)
+        kept = ledger.cosigned()
+        assert kept is not None and policy.judge(kept).size >= 3 + rounds
+        assert ledger.verify(policy=policy, jobs=1).witnessed is not None
+        assert ledger.gather(policy, within=HUNG).evidence is not None
 
 
 def test_notes_of_logs_that_have_other_names_are_told_apart(ledger, seen) -> None:
