@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -60,6 +60,10 @@ class Account:
             fields["to"] = bytes.fromhex(to[2:])
         signed = self._signer.sign_transaction(fields)
         return Signed(raw=bytes(signed.raw_transaction), tx=f"0x{bytes(signed.hash).hex()}")
+
+    def sign_typed(self, typed_data: Mapping[str, object]) -> bytes:
+        """The 65-byte signature of EIP-712 typed data, as a wallet is given it."""
+        return bytes(self._signer.sign_typed_data(full_message=dict(typed_data)).signature)
 
 
 def account_from_environment(name: str) -> Account:
