@@ -47,18 +47,25 @@ class _Open:
 class Book:
     """One peer's receipts, over all connections to it. It is the `Bookkeeper` of their signing.
 
-    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log.
+    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log. `signed` are receipts
+    of before that the peer may not have yet: it is told of them once more.
     """
 
     def __init__(
-        self, *, origin: str, unit: str, agreed: AgreedSpec, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        origin: str,
+        unit: str,
+        agreed: AgreedSpec,
+        signed: Sequence[SignedReceipt] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
         self._unit = unit
         self._agreed = agreed
         self._clock = clock
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._signed: OrderedDict[str, SignedReceipt] = OrderedDict()
+        self._signed = OrderedDict((each.receipt.request, each) for each in signed[-MAX_GIVEN_BACK:])
         self._given: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
