@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from agentmesh.accounts.price import price_of
 from agentmesh.mesh.spec import AgreedSpec
-from agentmesh.serving.signing.record import wire_dialogue
+from agentmesh.serving.signing.record import UNSIGNED, wire_dialogue
 from agentmesh.serving.signing.statements import Asked, plain_content
 from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, LedgerError
 from agentmesh_ledger.statement import Statement
@@ -77,17 +77,19 @@ class Book:
         _put(self._given, asked.exchange, due)
         return {RECEIPTS: [self._signed[each].to_json() for each in due]}
 
-    def received(self, asked: Asked, statement: Statement, offered: object) -> Sequence[Draft]:
+    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
         """Notes an answer; the entry of the receipt that came with it, signed by us or refused."""
         # The call that carried them was answered, so the peer has them: until then they are sent again.
         for each in self._given.pop(asked.exchange, ()):
             self._signed.pop(each, None)
         if offered is None:
             return ()
+        if statement is None:
+            return self._refusal(asked, None, offered, "unsigned: nor is the answer that it came with")
         try:
             signed = self._countersigned(statement, offered)
         except _Refused as refused:
-            return self._refusal(asked, statement, offered, str(refused))
+            return self._refusal(asked, statement.author, offered, str(refused))
         request = signed.receipt.request
         _put(self._signed, request, signed)
         call = self._open.pop(request)
@@ -133,7 +135,7 @@ class Book:
         if receipt.price > most:
             raise _Refused(f"dearer: it asks for {receipt.price}, and agreed is {most} at the most")
 
-    def _refusal(self, asked: Asked, statement: Statement, offered: object, why: str) -> Sequence[Draft]:
+    def _refusal(self, asked: Asked, peer: AgentId | None, offered: object, why: str) -> Sequence[Draft]:
         """Told once for a call: a peer that offers bad receipts without end must not fill our disk."""
         call = self._open.pop(asked.exchange, None)
         if call is None:
@@ -144,12 +146,16 @@ class Book:
         facts: dict[str, JsonValue] = {
             "refused": shown(why),
             "request": asked.exchange,
-            "peer": statement.author,
+            "peer": peer or UNSIGNED,
         }
-        return (self._draft(call, statement.author, facts, parts),)
+        return (self._draft(call, peer, facts, parts),)
 
     def _draft(
-        self, call: _Open, peer: AgentId, facts: dict[str, JsonValue], parts: tuple[DraftPart, ...] = ()
+        self,
+        call: _Open,
+        peer: AgentId | None,
+        facts: dict[str, JsonValue],
+        parts: tuple[DraftPart, ...] = (),
     ) -> Draft:
         dialogue = call.dialogue or wire_dialogue(peer, "")
         return Draft(author=call.key, kind=USAGE, dialogue=dialogue, parts=parts, facts=facts)
