@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmesh.cli.anchored import asked_node, named_blocks
 from agentmesh.cli.options import JsonOption, OriginOption
 from agentmesh.cli.where import find_place, is_place, pick_dialogue
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.audit import Replay, ReplayedMessage
+    from agentmesh.locations import LogPlace
     from agentmesh_ledger import Policy, Verified
     from agentmesh_ledger.findings import Progress
 
@@ -44,6 +46,30 @@ def verify(
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
     ] = 20,
+    block: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--block",
+            metavar="HASH",
+            help="A block you know to be on the chain: an anchor must stand in it. May be repeated.",
+        ),
+    ] = None,
+    chain: Annotated[
+        str | None,
+        typer.Option(
+            "--chain",
+            metavar="RPC",
+            help="The URL of a node: the anchors' blocks must be on its chain, and nothing larger there.",
+        ),
+    ] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option("--contract", metavar="0x..", help="With --chain: the only contract that counts."),
+    ] = None,
+    sender: Annotated[
+        str | None,
+        typer.Option("--sender", metavar="0x..", help="With --chain: the only account that counts."),
+    ] = None,
     other: Annotated[
         str | None,
         typer.Option(
@@ -66,13 +92,18 @@ def verify(
     for pin in key or []:
         _require_vkey(pin)
     trusted = None if policy is None else _policy(policy)
+    blocks, node = named_blocks(block or []), asked_node(chain, contract, sender)
+    if other is not None and (blocks or node is not None):
+        raise AgentMeshError("usage", "--with takes neither --block nor --chain: verify each side by itself")
     shown = without_password(record)
     try:
         note = None if expect is None else kept_note(str(expect))
         if other is not None:
             return _verify_with(record, other, origin, key or [], note, trusted, limit, json)
         with Bar(sys.stderr) as bar:
-            found = _verified(record, origin, key or [], note, trusted, limit, bar.draw)
+            found, place = _verified(record, origin, key or [], note, trusted, blocks, limit, bar.draw)
+        if node is not None:
+            found = node.ask(found, place)
     except LedgerError as error:
         if json:
             print(json_line(failure_json(error, (other and error.path) or shown)))
@@ -166,9 +197,11 @@ def _verified(
     keys: list[str],
     expect: str | None,
     policy: Policy | None,
+    blocks: list[str],
     limit: int,
     progress: Progress,
-) -> Verified:
+) -> tuple[Verified, LogPlace | None]:
+    """The evidence, and where the ledger is of which it is; None: of a transcript."""
     from agentmesh_ledger import verify_transcript
     from agentmesh_ledger.source import is_ledger, opened
     from agentmesh_ledger.verify import require_origin
@@ -177,25 +210,33 @@ def _verified(
         with opened(record) as stream:
             if not is_ledger(stream, record):
                 found = verify_transcript(
-                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                    stream,
+                    keys=keys,
+                    expect=expect,
+                    policy=policy,
+                    blocks=blocks,
+                    limit=limit,
+                    progress=progress,
                 )
                 require_origin(found, origin)
-                return found
+                return found, None
     from agentmesh_ledger import KeyStore
     from agentmesh_ledger.store import verify_ledger
 
     place = find_place(record, origin)
     store = KeyStore(place.keys)
-    return verify_ledger(
+    found = verify_ledger(
         place.ledger,
         origin=place.origin,
         keys=keys,
         expect=expect,
         policy=policy,
         cosigned=lambda origin: store.cosigned(origin).text(),
+        blocks=blocks,
         limit=limit,
         progress=progress,
     )
+    return found, place
 
 
 def _of_dialogue(again: Replay, wanted: str) -> tuple[ReplayedMessage, ...]:
