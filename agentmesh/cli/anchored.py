@@ -24,17 +24,23 @@ class AskedNode:
     def ask(self, found: Verified, place: LogPlace | None) -> Verified:
         """The evidence with what the chain says of it; `place` is that of the ledger, which may have grown meanwhile.
 
-        Raises: LedgerError, as `ask_chain`.
+        Raises: LedgerError, as `ask_chain`; (unreadable) where the node cannot tell.
         """
         from agentmesh.audit.on_chain import ask_chain
-        from agentmesh_ledger import Ledger
+        from agentmesh_ledger import Ledger, LedgerError
         from agentmesh_ledger.anchor.chain import Chain
 
         with Chain.connect(self.rpc) as chain, ExitStack() as opened:
             ledger = None
             if place is not None:
                 ledger = opened.enter_context(Ledger.open(place.ledger, origin=found.origin, read_only=True))
-            return ask_chain(found, chain, contract=self.contract, sender=self.sender, ledger=ledger)
+            try:
+                return ask_chain(found, chain, contract=self.contract, sender=self.sender, ledger=ledger)
+            except LedgerError as error:
+                if error.reason != "chain":
+                    raise
+                # The check of that name is about the links between entries; of the record nothing is said here.
+                raise LedgerError("unreadable", error.message) from error
 
 
 def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> AskedNode | None:
