@@ -85,7 +85,7 @@ def verify_evidence(
 def is_pinned(block_hash: str, blocks: frozenset[str]) -> bool:
     """Whether the auditor named this block, with or without `0x` and in either case."""
     plain = block_hash.lower().removeprefix("0x")
-    return any(each.lower().removeprefix("0x") == plain for each in blocks)
+    return plain != "" and any(each.lower().removeprefix("0x") == plain for each in blocks)
 
 
 def _verify_receipt(

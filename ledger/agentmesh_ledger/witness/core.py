@@ -47,7 +47,7 @@ class _Waiting:
 
 
 class Witness:
-    """Cosigns checkpoints of the trusted logs that continue all it cosigned of them before (SPEC L-131 to L-134).
+    """Cosigns checkpoints of the trusted logs that continue all it cosigned of them before (SPEC L-131 to L-136).
 
     Safe for threads: those that wait together share one transaction. `clock` gives seconds since 1970; `told` is
     called with what the operator should know, from whichever thread meets it.
