@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.locations import LogPlace
     from agentmesh_ledger import Verified
+
+BlockOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--block",
+        metavar="HASH",
+        help="A block you know to be on the chain: an anchor must stand in it. May be repeated.",
+    ),
+]
+ChainOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--chain",
+        metavar="RPC",
+        help="The URL of a node: the anchors' blocks must be on its chain, and nothing larger there.",
+    ),
+]
+ContractOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--contract", metavar="0x..", help="With --chain: the only contract that counts."),
+]
+SenderOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="0x..", help="With --chain: the only account that counts."),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

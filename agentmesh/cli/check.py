@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from agentmesh.cli.anchored import asked_node, named_blocks
+from agentmesh.cli.anchored import (
+    BlockOption,
+    ChainOption,
+    ContractOption,
+    SenderOption,
+    asked_node,
+    named_blocks,
+)
 from agentmesh.cli.options import JsonOption, OriginOption
 from agentmesh.cli.where import find_place, is_place, pick_dialogue
 from agentmesh.errors import AgentMeshError
@@ -22,62 +29,46 @@ if TYPE_CHECKING:
 _RECORD = "A transcript (- is standard input), a ledger file, a mesh file or its folder, or a PostgreSQL URL."
 
 
+_Key: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="VKEY", help="The log's key, as `agentmesh keys` prints it. May be repeated."
+    ),
+]
+_Expect: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--expect", metavar="FILE", help="A checkpoint you hold: the log must still contain it."),
+]
+_Policy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="FILE", help="A C2SP tlog-policy: the logs you trust, the witnesses you want."
+    ),
+]
+_With: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        metavar="OTHER",
+        help="The other side's record of what passed between you, compared too: as RECORD, or the URL of a served mesh.",
+    ),
+]
+
+
 def verify(
     record: Annotated[str, typer.Argument(metavar="RECORD", help=_RECORD)] = ".",
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="VKEY", help="The log's key, as `agentmesh keys` prints it. May be repeated."
-        ),
-    ] = None,
-    expect: Annotated[
-        Path | None,
-        typer.Option(
-            "--expect", metavar="FILE", help="A checkpoint you hold: the log must still contain it."
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy", metavar="FILE", help="A C2SP tlog-policy: the logs you trust, the witnesses you want."
-        ),
-    ] = None,
+    key: _Key = None,
+    expect: _Expect = None,
+    policy: _Policy = None,
     origin: OriginOption = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
     ] = 20,
-    block: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--block",
-            metavar="HASH",
-            help="A block you know to be on the chain: an anchor must stand in it. May be repeated.",
-        ),
-    ] = None,
-    chain: Annotated[
-        str | None,
-        typer.Option(
-            "--chain",
-            metavar="RPC",
-            help="The URL of a node: the anchors' blocks must be on its chain, and nothing larger there.",
-        ),
-    ] = None,
-    contract: Annotated[
-        str | None,
-        typer.Option("--contract", metavar="0x..", help="With --chain: the only contract that counts."),
-    ] = None,
-    sender: Annotated[
-        str | None,
-        typer.Option("--sender", metavar="0x..", help="With --chain: the only account that counts."),
-    ] = None,
-    other: Annotated[
-        str | None,
-        typer.Option(
-            "--with",
-            metavar="OTHER",
-            help="The other side's record of what passed between you, compared too: as RECORD, or the URL of a served mesh.",
-        ),
-    ] = None,
+    block: BlockOption = None,
+    chain: ChainOption = None,
+    contract: ContractOption = None,
+    sender: SenderOption = None,
+    other: _With = None,
     json: JsonOption = False,
 ) -> None:
     """Verify every signature, link and part of a ledger or transcript."""
