@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import partial
 
+from agentmesh.accounts.book import Book
 from agentmesh.errors import AgentMeshError
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh
@@ -85,6 +86,7 @@ class Outside:
                 policy=Policy(mode=mode, known=pinned if key is None else KnownKeys(listed=[key])),
                 ledger=log,
                 keys=keys,
+                usage=self._book(name),
             )
             wraps[name] = partial(signed_transport, signing=signing, peer=pin, audience=key)
         return wraps
@@ -116,6 +118,13 @@ class Outside:
             apart=apart,
             meta=None if dialogue is None else claims(dialogue=dialogue, agent=agent),
         )
+
+    def _book(self, name: str) -> Book | None:
+        """The book with a peer; None where nothing is accounted for, and for servers, which are asked for no answer."""
+        accounts, peer = self._mesh.accounts, self._remote.get(name)
+        if accounts is None or peer is None:
+            return None
+        return Book(origin=self._mesh.origin, unit=accounts.unit, agreed=peer.spec.price)
 
     def _signing(self) -> dict[str, tuple[SigningMode, str, str | None]]:
         """Of each server and peer: the mode, the name its key is pinned under, the key that the file gives."""

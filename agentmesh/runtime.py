@@ -17,6 +17,7 @@ from types import TracebackType
 import anyio
 import anyio.to_thread
 
+from agentmesh.accounts.till import Till
 from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import AgentMeshError, RunError, ToolboxError
@@ -171,6 +172,15 @@ class LiveMesh:
     def servers(self) -> Servers:
         """The mesh's MCP servers."""
         return self._servers
+
+    def till(self) -> Till | None:
+        """What bills those who ask from elsewhere; None where nothing is accounted for.
+
+        Raises: LedgerError where the host's key cannot be read.
+        """
+        if self.mesh.accounts is None:
+            return None
+        return Till(mesh=self.mesh, ledger=self._log, key=self._keys.agent(HOST))
 
     async def settle(self, reason: EndReason) -> None:
         """Have what was recorded anchored and cosigned, as the mesh file has it; once, at the end of the mesh's work.

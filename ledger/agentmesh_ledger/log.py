@@ -16,6 +16,7 @@ from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.export import ExportSummary, export_transcript, last_selected
+from agentmesh_ledger.fork import Fork, verify_fork
 from agentmesh_ledger.gather import Gathered
 from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
@@ -386,6 +387,22 @@ class Ledger:
         keys = self._require_keys()
         source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
         return source.own(keys.cosigned(self.origin))
+
+    def contradict(self, note: str) -> Path:
+        """Writes the proof that this log is another branch than that of a checkpoint its key signed; the file's place.
+
+        The ledger must have been opened with its keys, beside whose log key the proof is put.
+        Raises: LedgerError(fork) where the log continues it; (checkpoint, log_key, not_found, key, failed, store).
+        """
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), self._require_keys())
+        now = source.checkpoint()
+        old, new = (open_checkpoint(each, source.keys).checkpoint for each in (note, now))
+        if old.size > new.size:
+            raise LedgerError("not_found", f"the log has {new.size} entries, not {old.size}")
+        proof = tuple(source.consistency(old.size, new.size)) if old.size < new.size else ()
+        fork = Fork(first=note, second=now, root=source.root(old.size), proof=proof)
+        verify_fork(fork, source.keys)
+        return Path(source.keep(fork, old.size))
 
     def _gathered(self, policy: Policy, within: float, *, patient: bool) -> Gathered:
         keys = self._require_keys()

@@ -59,7 +59,7 @@ def evidence_lines(found: Verified) -> list[str]:
             f"erased     {found.erased} {'part' if found.erased == 1 else 'parts'}, by tombstones that are shown"
         )
     lines += [f"policy     {found.policy}", *witness_lines(found.witnessed)]
-    lines += anchor_lines(found.anchors, found.claimed)
+    lines += anchor_lines(found.anchors, found.claimed, found.on_chain)
     return lines + [f"not shown  {each}" for each in found.not_shown]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
@@ -39,7 +39,8 @@ class Verified:
     the caller named; otherwise the key is the log's own word. Names of signers are the signers' own claims.
     `erased` counts the parts that tombstones name. `policy` says in words which policy was met, `witnessed` by whom.
     `anchors` is what evidence shows of where checkpoints were published, each block the record's own word unless the
-    caller named it; `claimed` are anchors without evidence that was looked at. `not_shown`, in plain sentences, is what
+    caller named it, or a chain was asked: `on_chain` has by its hash what a node said of it. `claimed` are anchors without
+    evidence that was looked at. `not_shown`, in plain sentences, is what
     must not be concluded.
     """
 
@@ -61,6 +62,7 @@ class Verified:
     witnessed: PolicyEvidence | None
     anchors: tuple[Anchored, ...]
     claimed: tuple[AnchorClaim, ...]
+    on_chain: Mapping[str, str]
     not_shown: tuple[str, ...]
 
 
@@ -235,6 +237,7 @@ def evidence(
         witnessed=policy,
         anchors=anchored,
         claimed=() if anchors is None else tuple(anchors.claims),
+        on_chain={},
         not_shown=(*_not_shown(checks, pinned=pinned, policy=policy), *anchor_limits(anchored)),
     )
 

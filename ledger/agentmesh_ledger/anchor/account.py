@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from agentmesh_ledger.anchor.extra import chain_extra
 from agentmesh_ledger.anchor.fees import Fees
 from agentmesh_ledger.anchor.keccak import keccak256
 from agentmesh_ledger.errors import LedgerError
@@ -60,6 +61,10 @@ class Account:
         signed = self._signer.sign_transaction(fields)
         return Signed(raw=bytes(signed.raw_transaction), tx=f"0x{bytes(signed.hash).hex()}")
 
+    def sign_typed(self, typed_data: Mapping[str, object]) -> bytes:
+        """The 65-byte signature of EIP-712 typed data, as a wallet is given it."""
+        return bytes(self._signer.sign_typed_data(full_message=dict(typed_data)).signature)
+
 
 def account_from_environment(name: str) -> Account:
     """The account whose private key stands in this environment variable, as 64 hex digits.
@@ -84,10 +89,8 @@ def account_from_keystore(path: Path, passphrase: Callable[[], bytes]) -> Accoun
     Opening takes a second or so, which is what makes guessing dear.
     Raises: LedgerError(not_found, unreadable, key, no_extra); what `passphrase` raises.
     """
-    try:
+    with chain_extra():
         from eth_keyfile.keyfile import decode_keyfile_json
-    except ModuleNotFoundError as error:
-        raise _no_extra() from error
     stored = _read_keystore(path)
     try:
         secret = decode_keyfile_json(stored, passphrase())
@@ -125,10 +128,8 @@ def checksummed(address: str) -> str:
 
 
 def _account(secret: bytes, where: str) -> Account:
-    try:
+    with chain_extra():
         from eth_account import Account as Accounts
-    except ModuleNotFoundError as error:
-        raise _no_extra() from error
     try:
         signer = Accounts.from_key(secret)
     except Exception:  # noqa: BLE001  # zero, or beyond the curve's order; whatever it says may quote the key
@@ -153,9 +154,3 @@ def _read_keystore(path: Path) -> dict[str, object]:
     if not isinstance(stored, dict) or stored.get("version") != 3:
         raise LedgerError("key", "this is no keystore file of version 3", path=str(path))
     return stored
-
-
-def _no_extra() -> LedgerError:
-    return LedgerError(
-        "no_extra", "signing for a chain needs web3", hint="pip install 'agentmesh-runtime[chain]'"
-    )

@@ -46,12 +46,10 @@ class Carrier:
         if not last.raw:
             self._set.journal.end(push, _FOREIGN)
             return told(push, "pending", f"{_FOREIGN}; it is anchored anew")
-        if last.sent is None or not self._set.chain.knows(last.tx):
-            return self._send(push, last)
         if self._is_stuck(last):
             return self._replace(push, last)
-        if self._head.number < last.sent:
-            self._set.journal.sent(last.tx, self._head.number)  # the chain was cut: patience counts from here
+        if last.sent is None or not self._set.chain.knows(last.tx):
+            return self._send(push, last)
         return told(push, "pending", "sent, and not mined yet")
 
     def _mined(self, push: Push, receipt: TxReceipt) -> Progress:
@@ -62,6 +60,7 @@ class Carrier:
         if depth < self._set.confirmations:
             what = "mined" if receipt.good else "mined, and refused by the contract"
             message = f"{what}; {depth} of {self._set.confirmations} blocks deep"
+            self._seen(push, receipt.tx)
             return told(push, "pending", message, receipt=receipt, depth=depth)
         if not receipt.good:
             return self._reverted(push)
@@ -139,6 +138,12 @@ class Carrier:
         self._set.journal.end(push, _TAKEN)
         return told(push, "pending", f"{_TAKEN}; it is signed anew with the next")
 
+    def _seen(self, push: Push, tx: str) -> None:
+        """Patience counts from when it was last in a block: where a reorg takes it out, it is sent again as it is."""
+        for each in push.attempts:
+            if each.tx == tx and each.sent != self._head.number:
+                self._set.journal.sent(tx, self._head.number)
+
     def _is_stuck(self, attempt: Attempt) -> bool:
         return attempt.sent is not None and self._head.number - attempt.sent >= self._set.patience
 
@@ -147,6 +152,8 @@ class Carrier:
         base = self._head.base_fee or 0
         fees = bumped(last.fees, base, self._set.chain.suggested_tip(), self._set.cap)
         if fees is None:
+            if not self._set.chain.knows(last.tx):
+                return self._send(push, last)
             high = base > last.fees.max_fee
             return told(
                 push,
@@ -177,9 +184,7 @@ class Carrier:
             return told(push, "blocked", message, tx=attempt.tx)
         if sent == "nonce":
             return told(push, "pending", "the node says that its nonce is used", tx=attempt.tx)
-        if sent == "fee" and self._is_stuck(attempt):
-            return self._replace(push, attempt)
-        if sent == "taken" or attempt.sent is None:
+        if attempt.sent is None or self._head.number < attempt.sent:
             self._set.journal.sent(attempt.tx, self._head.number)
         if sent == "fee":
             base = self._head.base_fee or 0

@@ -52,16 +52,17 @@ class Continuity:
     def require_root(self, found: OnChain) -> None:
         """Holds one checkpoint on the chain to the ledger's own tree.
 
-        Raises: LedgerError(forked).
+        Raises: LedgerError(forked), with the place of a proof where the journal has the note that was anchored.
         """
         root = self._ledger.root(found.size)
         if root != found.root:
-            raise LedgerError(
-                "forked",
+            push = self._journal.of_size(self._target, found.size)
+            raise self._forked(
                 f"the chain holds another root for the first {found.size} entries of this log, in transaction {found.tx}: "
                 "another copy of the log went on otherwise, under the same origin and account",
-                expected=found.root.hex(),
-                found=root.hex(),
+                expected=found.root,
+                found=root,
+                note=push.note if push is not None and push.root == found.root else "",
             )
 
     def require_push(self, push: Push) -> None:
@@ -78,14 +79,37 @@ class Continuity:
                 found=f"{size}",
                 path=str(self._journal.path),
             )
-        if self._ledger.root(push.size) != push.root:
-            raise LedgerError(
-                "forked",
+        root = self._ledger.root(push.size)
+        if root != push.root:
+            raise self._forked(
                 f"the journal of anchors holds another root for the first {push.size} entries of this log",
-                expected=push.root.hex(),
-                found=self._ledger.root(push.size).hex(),
-                path=str(self._journal.path),
+                expected=push.root,
+                found=root,
+                note=push.note,
             )
+
+    def _forked(self, message: str, *, expected: bytes, found: bytes, note: str) -> LedgerError:
+        """The error, once the proof is written: the chain has a root alone, and only the log's own note beside it convicts."""
+        path = None
+        try:
+            path = str(self._ledger.contradict(note)) if note else None
+        except LedgerError as error:
+            if error.reason in ("failed", "key"):
+                message += f" (no proof of it was written: {error.message})"
+            elif (
+                not error.is_check
+            ):  # a note in the journal that proves nothing was tampered with; the chain's root stands
+                raise
+        return LedgerError(
+            "forked",
+            message,
+            expected=expected.hex(),
+            found=found.hex(),
+            path=path,
+            hint=None
+            if path is None
+            else "That file proves it to anyone: `agentmesh-verify fork FILE --key VKEY`",
+        )
 
     def find(self, size: int) -> OnChain:
         """The event by which the contract took this size.
@@ -111,15 +135,15 @@ class Continuity:
         )
 
     def _newest_first(self) -> Iterator[OnChain]:
-        last, window = self._chain.head().number, _FIRST_WINDOW
+        last, window, widest = self._chain.head().number, _FIRST_WINDOW, _WIDEST_WINDOW
         topics = checkpoint_topics(self._target, self._ledger.origin)
         for _ in range(_MOST_QUESTIONS):
             first = max(0, last - window + 1)
             logs = self._chain.logs(self._target.contract, topics, first, last)
             if logs is None:
-                window = max(1, (last - first + 1) // 2)
+                window = widest = max(1, (last - first + 1) // 2)
                 continue
             yield from reversed(checkpoints(logs, self._target, self._ledger.origin))
             if first == 0:
                 return
-            last, window = first - 1, min(2 * window, _WIDEST_WINDOW)
+            last, window = first - 1, min(2 * window, widest)

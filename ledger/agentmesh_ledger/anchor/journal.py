@@ -189,6 +189,7 @@ class Journal:
         """The chain has another block where the recorded one was."""
         with self._writing() as rows:
             rows.execute("UPDATE push SET state = 'vanished' WHERE id = ?", (push.id,))
+            rows.execute("UPDATE attempt SET sent = NULL WHERE push = ?", (push.id,))
 
     def end(self, push: Push, why: str) -> None:
         """The push can come to nothing any more."""

@@ -23,10 +23,10 @@ from opentimestamps.core.timestamp import DetachedTimestampFile, Timestamp  # ty
 
 from agentmesh_ledger.errors import LedgerError
 
-MAX_PROOF: Final = 32 * 1024
+MAX_PROOF: Final = 16 * 1024
 """Bytes of a proof. One with four calendars in it, complete, has about four thousand."""
-MAX_STEPS: Final = 4096
-"""Operations, attestations and branches of a proof."""
+MAX_STEPS: Final = 1024
+"""Operations, attestations and branches of a proof; a way to a block has about sixty."""
 _NONCE: Final = 16  # bytes, as the reference client has it
 _LONGEST_NUMBER: Final = 9  # bytes: 63 bits. The library reads any length, in quadratic time
 _NO_HEIGHT: Final = 2**32

@@ -1,4 +1,4 @@
-"""What an `anchor` entry of a log claims of where a checkpoint was published, and the evidence in it (SPEC section 11)."""
+"""What an `anchor` entry of a log claims of where a checkpoint was published, and the evidence in it (SPEC L-106 to L-119)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from agentmesh_ledger.affairs import LOG_DIALOGUE
-from agentmesh_ledger.anchor.evidence import Anchored
+from agentmesh_ledger.anchor.evidence import EVM_RECEIPT, MAX_EVIDENCE, OPENTIMESTAMPS, Anchored
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.fields import count_of, hash_of
 from agentmesh_ledger.jcs import JsonValue, parse
@@ -17,9 +17,7 @@ from agentmesh_ledger.text import shown
 ANCHOR: Final = "anchor"
 EVIDENCE: Final = "evidence"
 EVIDENCE_TYPE: Final = "application/vnd.agentmesh.anchor.v1+json"
-MAX_EVIDENCE: Final = 256 * 1024
 EVM: Final = "evm"
-OPENTIMESTAMPS: Final = "opentimestamps"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class RecordedAnchor:
 
         Raises: LedgerError(anchor).
         """
-        kind = "evm-receipt" if self.type == EVM else OPENTIMESTAMPS
+        kind = EVM_RECEIPT if self.type == EVM else OPENTIMESTAMPS
         claimed: tuple[tuple[str, object, object], ...] = (
             ("type", kind, found.type),
             ("block", self.block, found.block),

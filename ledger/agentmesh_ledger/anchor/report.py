@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from agentmesh_ledger.text import moment, shown
@@ -15,16 +15,22 @@ _LISTED: Final = 8  # lines for people; programs get all
 _OWN_WORD: Final = "the block is the file's own word, name it with --block to pin it"
 
 
-def anchor_lines(anchors: Sequence[Anchored], claims: Sequence[AnchorClaim]) -> list[str]:
-    """Which entries existed before which block, a line each; of many the first, the newest and those pinned."""
+def anchor_lines(
+    anchors: Sequence[Anchored], claims: Sequence[AnchorClaim], on_chain: Mapping[str, str]
+) -> list[str]:
+    """Which entries existed before which block, a line each; of many the first, the newest and those that were named.
+
+    `on_chain` has what a node said of the blocks that it was asked for.
+    """
     told = list(anchors)
     if len(told) > _LISTED:
         told = [
             each
             for place, each in enumerate(told)
-            if each.pinned or not 0 < place <= len(anchors) - _LISTED + 1
+            if (each.pinned and each.block_hash not in on_chain)
+            or not 0 < place <= len(anchors) - _LISTED + 1
         ]
-    lines = [_line(each) for each in told]
+    lines = [_line(each, on_chain) for each in told]
     if len(told) < len(anchors):
         lines.append(f"{len(anchors) - len(told)} more between the first and these: --json lists them")
     lines += [_claim(each) for each in claims[:_LISTED]]
@@ -75,18 +81,19 @@ def claims_json(claims: Sequence[AnchorClaim]) -> list[dict[str, object]]:
     ]
 
 
-def _line(found: Anchored) -> str:
+def _line(found: Anchored, on_chain: Mapping[str, str]) -> str:
     first = "entry 0" if found.size == 1 else f"entries 0 to {found.size - 1}"
-    if found.block is None or not found.block_hash:
-        return f"{first}: {shown(found.note)}"  # a promise of a block, or one without its header
     when = "" if found.time is None else f", {moment(found.time)}"
-    chain = "Bitcoin" if found.chain is None else f"chain {found.chain}"
+    if found.chain is None:  # Bitcoin, whose headers show how much work they took
+        where, more = f"block {found.block} of Bitcoin", f"; {shown(found.note)}"
+    else:
+        where, more = f"block {found.block} of chain {found.chain}", ""
+    if found.pinned and found.block_hash in on_chain:
+        return f"{first} existed before {where} ({found.block_hash}{when}): {on_chain[found.block_hash]}"
     if found.pinned:
-        return (
-            f"{first} existed before the block {found.block_hash} that you named"
-            f" (number {found.block}{when}; of {chain} by the file's word)"
-        )
-    return f"{first} existed before block {found.block} of {chain} ({found.block_hash}{when}): {_OWN_WORD}"
+        told = f"{where} by the file's word{when}{more}"
+        return f"{first} existed before the block {found.block_hash} that you named ({told})"
+    return f"{first} existed before {where} ({found.block_hash}{when}{more}): {_OWN_WORD}"
 
 
 def _claim(found: AnchorClaim) -> str:

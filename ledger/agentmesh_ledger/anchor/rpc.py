@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+from agentmesh_ledger.anchor.extra import chain_extra
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.text import shown
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_BODY: Final = 64 * 1024 * 1024  # all receipts of a full block are some ten MB
 _CHUNK: Final = 65_536
+_MAX_DEPTH: Final = 100  # a receipt's topics stand five deep
+_NO_BRACKETS: Final = bytes(each for each in range(256) if each not in b"[]{}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,15 +38,9 @@ class Rpc:
         """Raises: LedgerError(refused) for what is no http or https address; LedgerError(no_extra) without web3."""
         self.place = _place(url)
         self._timeout = timeout
-        try:
+        with chain_extra():
             import requests
             from web3.providers.rpc import HTTPProvider
-        except ModuleNotFoundError as error:
-            raise LedgerError(
-                "no_extra",
-                "speaking to a chain needs web3",
-                hint="pip install 'agentmesh-runtime[chain]'",
-            ) from error
         self._failures = requests.exceptions
         self._session = requests.Session()
         self._session.hooks["response"].append(self._bound)
@@ -107,7 +104,7 @@ class Rpc:
 
 
 class _Body:
-    """The body of a response, read up to a size and a moment."""
+    """The body of a response, read up to a size and a moment, and no deeper nested than an answer can be."""
 
     def __init__(
         self, raw: Any, deadline: float, late: type[Exception]
@@ -115,17 +112,30 @@ class _Body:
         self._raw = raw
         self._deadline = deadline
         self._late = late
+        self._total = self._depth = 0
 
     def stream(self, amount: int, decode_content: bool) -> Iterator[bytes]:
         """As urllib3's, in pieces as they come."""
-        total = 0
-        while piece := self._raw.read1(_CHUNK, decode_content=decode_content):
-            total += len(piece)
-            if total > MAX_BODY:
-                raise ValueError("the answer is too long")
-            if time.monotonic() > self._deadline:
-                raise self._late
-            yield piece
+        try:
+            while piece := self._raw.read1(_CHUNK, decode_content=decode_content):
+                self._require(piece)
+                yield piece
+        except BaseException:  # what is left of the body must not be taken for the next answer
+            self._raw.close()
+            raise
+
+    def _require(self, piece: bytes) -> None:
+        self._total += len(piece)
+        if self._total > MAX_BODY:
+            raise ValueError("the answer is too long")
+        if time.monotonic() > self._deadline:
+            raise self._late
+        # A reader of JSON calls itself for each level, and where something has raised the interpreter's limit a deep answer
+        # ends the process. Brackets in texts count as well, which is no matter: there are hardly any.
+        for bracket in piece.translate(None, _NO_BRACKETS):
+            self._depth += 1 if bracket in b"[{" else -1
+            if self._depth > _MAX_DEPTH:
+                raise ValueError("the answer is nested too deep")
 
     def close(self) -> None:
         """Lets the connection go."""

@@ -1,4 +1,4 @@
-"""What the evidence of anchors shows of a log, gathered while its record is verified (SPEC section 11)."""
+"""What the evidence of anchors shows of a log, gathered while its record is verified (SPEC L-106 to L-119)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _BLOCK: Final = re.compile(r"(0x)?([0-9a-f]{64})\Z", re.ASCII)
 class AnchorClaim:
     """An anchor that was not verified: what is claimed, and why it is no more than that.
 
-    `index` is the entry that claims it, `line` the line of a transcript that shows it.
+    `index` is the entry that claims it, `line` the line of a transcript that shows it; `promise` is the type of evidence
+    that shows no block yet.
     """
 
     what: str
@@ -30,6 +31,7 @@ class AnchorClaim:
     size: int | None = None
     index: int | None = None
     line: int | None = None
+    promise: str | None = None
 
 
 def block_hash(text: str) -> str:
@@ -52,7 +54,17 @@ class AnchorChecks:
         # Bitcoin writes its hashes without 0x.
         self._blocks = frozenset(prefix + each for each in self._named for prefix in ("", "0x"))
         self.anchored: list[Anchored] = []
-        self.claims: list[AnchorClaim] = []
+        self._claims: list[AnchorClaim] = []
+
+    @property
+    def claims(self) -> list[AnchorClaim]:
+        """What was claimed only, but for promises that were kept: a block shows the same entries by now."""
+        kept = {(each.type, each.size) for each in self.anchored}
+        return [each for each in self._claims if (each.promise, each.size) not in kept]
+
+    def claim(self, claim: AnchorClaim) -> None:
+        """Takes what cannot be held to any evidence."""
+        self._claims.append(claim)
 
     def hold(
         self,
@@ -65,7 +77,7 @@ class AnchorChecks:
     ) -> Anchored | None:
         """What this evidence shows of the first `size` entries; None where it takes an extra that is not installed.
 
-        Whoever calls binds the root to the log. Raises: LedgerError(anchor).
+        Evidence that shows no block is a claim. Whoever calls binds the root to the log. Raises: LedgerError(anchor).
         """
         try:
             found = verify_evidence(evidence, origin=self._origin, size=size, root=root, blocks=self._blocks)
@@ -74,11 +86,16 @@ class AnchorChecks:
                 raise
             kind = evidence.get("type")
             what = f"evidence of the type {shown(kind if isinstance(kind, str) else '?', 40)}"
-            self.claims.append(
-                AnchorClaim(what=what, why=f"not checked: {error}", size=size, index=index, line=line)
-            )
+            why = f"not checked: {error}"
+            self.claim(AnchorClaim(what=what, why=why, size=size, index=index, line=line))
             return None
-        self.anchored.append(found)
+        if found.block is None:
+            what = "a promise of a block"
+            self.claim(
+                AnchorClaim(what=what, why=found.note, size=size, index=index, line=line, promise=found.type)
+            )
+        else:
+            self.anchored.append(found)
         return found
 
     def endings(self) -> list[LedgerError]:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from agentmesh_ledger.affairs import LOG_DIALOGUE, REGISTER
 from agentmesh_ledger.anchor.evidence import OPENTIMESTAMPS
 from agentmesh_ledger.anchor.ots import open_stamp, verify_ots
+from agentmesh_ledger.anchor.recorded import (
+    ANCHOR,
+    EVIDENCE,
+    EVIDENCE_TYPE,
+    recorded_anchor,
+    recorded_evidence,
+)
 from agentmesh_ledger.draft import Draft, DraftPart
-from agentmesh_ledger.encoding import decode_hash
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.jcs import JsonValue, canonical, parse
+from agentmesh_ledger.jcs import JsonValue, canonical
 
 if TYPE_CHECKING:
     from agentmesh_ledger.anchor.evidence import Anchored
@@ -20,11 +26,6 @@ if TYPE_CHECKING:
     from agentmesh_ledger.keys import AgentKey
     from agentmesh_ledger.log import Ledger
     from agentmesh_ledger.record import Record
-
-ANCHOR: Final = "anchor"
-PART: Final = "evidence"
-MEDIA_TYPE: Final = "application/vnd.agentmesh.anchor.v1+json"
-Status: TypeAlias = Literal["pending", "complete"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Stamp:
     index: int
     size: int
     root: bytes
-    status: Status
+    complete: bool
     evidence: JsonValue
 
     def opened(self) -> Proof:
@@ -61,9 +62,9 @@ def stamps(ledger: Ledger) -> tuple[Stamp, ...]:
 def unfinished(ledger: Ledger) -> Iterator[Stamp]:
     """The pending stamps, one for each checkpoint, of those that no complete stamp shows. Raises: as `stamps`."""
     found = stamps(ledger)
-    done = {(each.size, each.root) for each in found if each.status == "complete" and _holds(each)}
+    done = {(each.size, each.root) for each in found if each.complete and _holds(each)}
     for each in found:
-        if each.status == "pending" and (each.size, each.root) not in done:
+        if not each.complete and (each.size, each.root) not in done:
             done.add((each.size, each.root))
             yield each
 
@@ -71,7 +72,7 @@ def unfinished(ledger: Ledger) -> Iterator[Stamp]:
 def completed(ledger: Ledger, size: int, root: bytes) -> Stamp | None:
     """The stamp that shows this checkpoint in a block, where there is one. Raises: as `stamps`."""
     for each in stamps(ledger):
-        if (each.status, each.size, each.root) == ("complete", size, root) and _holds(each):
+        if (each.complete, each.size, each.root) == (True, size, root) and _holds(each):
             return each
     return None
 
@@ -106,32 +107,29 @@ def record_stamp(
     }
     if block is not None:
         facts["block"] = block
-    part = DraftPart(name=PART, type=MEDIA_TYPE, data=canonical(evidence))
+    part = DraftPart(name=EVIDENCE, type=EVIDENCE_TYPE, data=canonical(evidence))
     draft = Draft(author=author, kind=ANCHOR, dialogue=LOG_DIALOGUE, facts=facts, parts=(part,))
     return ledger.append([draft])[0].index
 
 
 def _stamp(origin: str, record: Record) -> Stamp | None:
-    facts = record.message.facts
-    size, root, status = facts.get("size"), facts.get("root"), facts.get("status")
-    data = next((part.data for part in record.parts if part.name == PART), None)
-    if record.message.kind != ANCHOR or facts.get("type") != OPENTIMESTAMPS or data is None:
-        return None
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= record.index:
-        return None
-    if not isinstance(root, str) or (status != "pending" and status != "complete"):
-        return None
     try:
-        return Stamp(
-            origin=origin,
-            index=record.index,
-            size=size,
-            root=decode_hash(root, "anchor", "the root"),
-            status=status,
-            evidence=parse(data),
-        )
+        claimed = recorded_anchor(record)
+        if claimed is None or claimed.type != OPENTIMESTAMPS:
+            return None
+        evidence = recorded_evidence(record)
     except LedgerError:
         return None
+    if evidence is None:
+        return None
+    return Stamp(
+        origin=origin,
+        index=record.index,
+        size=claimed.size,
+        root=claimed.root,
+        complete=claimed.complete,
+        evidence=evidence,
+    )
 
 
 def _opens(stamp: Stamp) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from agentmesh_ledger.affairs import LOG_DIALOGUE
 from agentmesh_ledger.anchor.lines import MAX_ANCHORS, AnchorLine
@@ -36,7 +36,7 @@ def _hold(record: Record, tree: TileHashes, checks: AnchorChecks) -> None:
     if claimed is None:
         kind = shown(str(record.message.facts.get("type", "?")), 40)
         what = f"an anchor of the type {kind}"
-        checks.claims.append(AnchorClaim(what=what, why="its type is not known here", index=record.index))
+        checks.claim(AnchorClaim(what=what, why="its type is not known here", index=record.index))
         return
     root = tree.root(claimed.size)
     if root != claimed.root:
@@ -48,7 +48,7 @@ def _hold(record: Record, tree: TileHashes, checks: AnchorChecks) -> None:
         )
     evidence = recorded_evidence(record)
     if evidence is None:
-        checks.claims.append(
+        checks.claim(
             AnchorClaim(
                 what=str(claimed),
                 why="its evidence is withheld or was erased",
@@ -96,24 +96,24 @@ class AnchorChoice:
 
     def newest(self) -> list[AnchorLine]:
         """The newest of the whole log, by rising size, as many as a transcript may show."""
-        found: dict[bytes, AnchorLine] = {}
+        found: dict[object, AnchorLine] = {}
         for each in sorted(self._claimed(), key=lambda each: (each.size, each.index), reverse=True):
-            line = self._line(each, proof=False)
-            if line is not None:
-                found[line.encode()] = line
-            if len(found) == MAX_ANCHORS:
-                break
-        return [line for _, line in sorted(found.items(), key=lambda each: (each[1].size, each[0]))]
+            # One that was recorded later stands for it: the chain dropped the block of the first.
+            if (each.place, each.size) not in found and len(found) < MAX_ANCHORS:
+                line = self._line(each, proof=False)
+                if line is not None:
+                    found[each.place, each.size] = line
+        return _in_order(found.values())
 
     def earliest(self, covering: int) -> list[AnchorLine]:
         """The earliest at each place that has the entry of this index among those published."""
         found: dict[object, AnchorLine] = {}
-        for each in sorted(self._claimed(), key=lambda each: (each.size, each.index)):
+        for each in sorted(self._claimed(), key=lambda each: (each.size, -each.index)):
             if each.size > covering and each.place not in found and len(found) < MAX_ANCHORS:
                 line = self._line(each, proof=True)
                 if line is not None:
                     found[each.place] = line
-        return sorted(found.values(), key=lambda line: (line.size, line.encode()))
+        return _in_order(found.values())
 
     def _claimed(self) -> Iterator[RecordedAnchor]:
         for record in anchor_records(self._rows, self._head):
@@ -137,9 +137,17 @@ class AnchorChoice:
             found = self._checks.hold(evidence, size=size, root=root)
             if found is not None:
                 claimed.require(found)
+                if found.block is None:
+                    return None
         except LedgerError as error:
             if error.reason != "anchor":
                 raise
             return None
         grown = tuple(self._tree.consistency(size, self._size)) if proof else None
         return AnchorLine(size=size, root=root, evidence=evidence, proof=grown)
+
+
+def _in_order(lines: Iterable[AnchorLine]) -> list[AnchorLine]:
+    """The lines as a transcript has them, none of them twice."""
+    different = {line.encode(): line for line in lines}
+    return [line for _, line in sorted(different.items(), key=lambda each: (each[1].size, each[0]))]

@@ -79,12 +79,11 @@ def test_submissions_that_wait_together_share_one_transaction(
     monkeypatch.setattr(WitnessState, "settle", counted)
     with desk.opened() as witness:
         statuses: list[int] = []
-        threads = [
-            threading.Thread(
-                target=lambda body=each.body(0, 3): statuses.append(witness.add_checkpoint(body).status)
-            )
-            for each in logs
-        ]
+
+        def submit(body: bytes) -> None:
+            statuses.append(witness.add_checkpoint(body).status)
+
+        threads = [threading.Thread(target=submit, args=(each.body(0, 3),)) for each in logs]
         with witness._turn:
             for thread in threads:
                 thread.start()

@@ -14,6 +14,7 @@ from typer.main import get_command
 from agentmesh.cli import anchor_ots
 from agentmesh.cli.exits import report
 from agentmesh_ledger import verify_ledger
+from agentmesh_ledger.anchor.recorded import EVIDENCE_TYPE
 from agentmesh_ledger.anchor.stamps import stamps
 
 Run = Callable[..., tuple[int, str, str]]
@@ -131,7 +132,7 @@ def test_a_stamp_that_does_not_hold_is_told(run, place, keys) -> None:
     from agentmesh_ledger.log import Ledger
 
     part = DraftPart(
-        name="evidence", type="application/json", data=b'{"header":null,"proof":"","type":"opentimestamps"}'
+        name="evidence", type=EVIDENCE_TYPE, data=b'{"header":null,"proof":"","type":"opentimestamps"}'
     )
     facts = {"type": "opentimestamps", "size": 1, "root": "00" * 32, "status": "pending"}
     with Ledger.open(place, keys=keys) as log:

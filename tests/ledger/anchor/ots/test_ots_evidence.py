@@ -286,8 +286,8 @@ MANY = b"\xff\x00" + BitcoinBlockHeaderAttestation.TAG
 
 def hostile():
     pending = b"\x00" + PendingAttestation.TAG + b"\x02\x01a"
-    yield "too long", START + b"\x08" * 10**6, "longer than 32768 bytes"
-    yield "deep", START + b"\x08" * 30_000, "RecursionLimitError"
+    yield "too long", START + b"\x08" * 10**6, "longer than 16384 bytes"
+    yield "deep", START + b"\x08" * 16_000, "RecursionLimitError"
     yield "as deep as it goes", START + b"\x08" * 255 + pending, "found no block"
     yield (
         "a million attestations",
@@ -296,10 +296,10 @@ def hostile():
     )
     yield (
         "many attestations",
-        START + b"".join(b"%b\x01%c" % (MANY, n % 128) for n in range(2_700)),
-        "4096 steps",
+        START + b"".join(b"%b\x01%c" % (MANY, n % 128) for n in range(1_300)),
+        "1024 steps",
     )
-    yield "a long number", START + b"\xf0" + b"\x80" * 32_000, "63 bits"
+    yield "a long number", START + b"\xf0" + b"\x80" * 16_000, "63 bits"
     yield (
         "a height that nobody could print",
         START + b"\x00" + BitcoinBlockHeaderAttestation.TAG + b"\xe8\x07" + b"\xff" * 999 + b"\x01",

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
 import pytest
 from opentimestamps.core.serialize import BytesDeserializationContext
@@ -13,6 +14,7 @@ from opentimestamps.core.timestamp import DetachedTimestampFile
 
 from agentmesh_ledger import Draft, LedgerError
 from agentmesh_ledger.anchor.blocks import headers_in, headers_of
+from agentmesh_ledger.anchor.recorded import EVIDENCE_TYPE
 from agentmesh_ledger.anchor.stamping import stamp, upgrade
 from agentmesh_ledger.anchor.stamps import stamps
 from agentmesh_ledger.checkpoint import open_checkpoint
@@ -45,11 +47,11 @@ def test_a_stamp_is_pending_then_in_a_block_and_recorded_once_each(spoken, keys,
         (),
     )
     (recorded,) = stamps(spoken)
-    assert (recorded.index, recorded.size, recorded.root, recorded.status) == (
+    assert (recorded.index, recorded.size, recorded.root, recorded.complete) == (
         done.index,
         size,
         root,
-        "pending",
+        False,
     )
     # What the calendar saw is 32 bytes, and not the checkpoint's digest: the nonce keeps it from being recognised.
     ((method, path, body),) = calendar.asked
@@ -70,9 +72,9 @@ def test_a_stamp_is_pending_then_in_a_block_and_recorded_once_each(spoken, keys,
     assert found.merkle_root == header[36:68][::-1].hex()
     assert found.anchored is not None and found.anchored.time == 1_800_000_000
     assert upgrade(spoken, host, [calendar.url], headers=headers) == ()
-    assert [(each.index, each.status) for each in stamps(spoken)] == [
-        (done.index, "pending"),
-        (found.index, "complete"),
+    assert [(each.index, each.complete) for each in stamps(spoken)] == [
+        (done.index, False),
+        (found.index, True),
     ]
     # The stamp's entry brought the signer's registration along; nothing but anchors is new since then.
     assert stamp(spoken, host, [calendar.url]).new is False
@@ -242,7 +244,7 @@ def test_two_that_stamp_and_upgrade_at_once_record_one_complete_stamp(spoken, ke
     headers = headers_of(node.url, within=30)
     assert [each.state for each in upgrade(spoken, host, [calendar.url], headers=headers)] == ["complete"]
     assert upgrade(spoken, host, [calendar.url], headers=headers) == ()
-    assert [each.status for each in stamps(spoken)].count("complete") == 1
+    assert [each.complete for each in stamps(spoken)].count(True) == 1
     spoken.verify()
 
 
@@ -334,8 +336,9 @@ def test_an_entry_of_anybody_that_only_looks_like_a_stamp_stands_in_nobodys_way(
         "status": "complete",
         "block": 1,
     }
-    for data in (b"{}", b"\xff", b'{"header":null,"proof":"","type":"opentimestamps"}'):
-        part = DraftPart(name="evidence", type="application/json", data=data)
+    nothing = b'{"header":null,"proof":"","type":"opentimestamps"}'
+    for kind, data in product(("application/json", EVIDENCE_TYPE), (b"{}", b"\xff", nothing)):
+        part = DraftPart(name="evidence", type=kind, data=data)
         spoken.append([Draft(author=ada, kind="anchor", dialogue="log", facts=facts, parts=(part,))])
     spoken.append([Draft(author=ada, kind="anchor", dialogue="log", facts={**facts, "size": 10**9})])
     headers = headers_of(node.url, within=30)
