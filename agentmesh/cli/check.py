@@ -185,14 +185,13 @@ def _verified(
     from agentmesh_ledger.store import verify_ledger
 
     place = find_place(record, origin)
-    store = KeyStore(place.keys)
     return verify_ledger(
         place.ledger,
         origin=place.origin,
         keys=keys,
         expect=expect,
         policy=policy,
-        cosigned=lambda origin: store.cosigned(origin).text(),
+        cosigned=None if policy is None else KeyStore(place.keys).cosigned_notes(),
         limit=limit,
         progress=progress,
     )
