@@ -113,7 +113,9 @@ async def _say(turn: Turn, text: str, usage: Usage | None, facts: Mapping[str, J
             turn=turn.number,
         )
     )
-    return Said(index=receipt.index, leaf_hash=receipt.leaf_hash, agent=agent.name, text=text)
+    return Said(
+        index=receipt.index, leaf_hash=receipt.leaf_hash, agent=agent.name, text=text, tokens=turn.tokens
+    )
 
 
 def _cut(turn: Turn, inferred: Inferred) -> str:

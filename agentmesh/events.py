@@ -137,8 +137,8 @@ class Notice:
     text: str
 
 
-AnchorState: TypeAlias = Literal["waiting", "sent", "pending", "recorded"]
-"""Not sent, because the chain cannot be reached or is too dear; sent; in a block that is not deep enough; in the ledger."""
+AnchorState: TypeAlias = Literal["pending", "waiting", "blocked", "recorded"]
+"""Sent, and not deep enough yet; held up by a node or a fee, for a while; by what only a person can mend; in the ledger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,11 +160,11 @@ class Witnessed:
 class Anchored:
     """How far the anchor of the log's first `size` entries is: `depth` counts the blocks on its own, that one included.
 
-    `message` says why it waits, where it does.
+    `message` says it in words, and why where it is held up; then there may be no size yet.
     """
 
     state: AnchorState
-    size: int
+    size: int | None = None
     tx: str | None = None
     block: int | None = None
     depth: int = 0

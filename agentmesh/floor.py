@@ -114,13 +114,14 @@ class Floor:
 
 @dataclass(slots=True)
 class Turn:
-    """A turn under way. `since` are the model's calls in it and what the tools answered."""
+    """A turn under way. `since` are the model's calls in it and what the tools answered, `tokens` those made so far."""
 
     agent: Agent
     asked: Asked
     floor: Floor
     number: int
     since: list[Message] = field(default_factory=list)
+    tokens: int = 0
 
     @property
     def left_out(self) -> Omission:

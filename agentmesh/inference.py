@@ -56,6 +56,7 @@ async def infer(
         )
         reply = await _generate(turn, request, drafts=drafts)
         budget.spend(reply.usage)
+        turn.tokens += reply.usage.output_tokens
     receipt = await turn.floor.recorder.inference(agent.name, reply, seed=seed)
     return Inferred(reply=reply, index=receipt.index, granted=granted)
 

@@ -25,12 +25,13 @@ _SUMMARISE: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """One thing said in a dialogue, at its place in the ledger."""
+    """One thing said in a dialogue, at its place in the ledger; `tokens` is how many were made for it."""
 
     index: int
     leaf_hash: bytes
     agent: str
     text: str
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

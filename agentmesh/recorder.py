@@ -16,12 +16,14 @@ from typing import ClassVar
 
 import anyio
 
+from agentmesh.accounts.price import Used
 from agentmesh.events import EndReason
 from agentmesh.limits import Budget
 from agentmesh.mesh import Mesh
 from agentmesh.toolbox import ToolResult
 from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, KeyStore, Receipt
 from agentmesh_ledger.log import Ledger
+from agentmesh_ledger.usage.receipt import USAGE, SignedReceipt, UsageReceipt
 from agentmesh_models import Reply
 
 HOST = "host"
@@ -187,6 +189,25 @@ class Recorder:
         return await self._append(
             "result", HOST, to=(agent,), reply_to=reply_to, parts=tuple(parts), facts=facts
         )
+
+    async def usage(self, asker: str, provider: str, used: Used, *, asked: Receipt) -> Receipt:
+        """What an answer between two agents of this mesh cost, signed by both, whose keys are both at hand."""
+        asking, answering = self._key(asker), self._key(provider)
+        receipt = UsageReceipt(
+            asker=asking.id,
+            asker_log=self._ledger.origin,
+            provider=answering.id,
+            provider_log=self._ledger.origin,
+            dialogue=self.dialogue,
+            request=asked.leaf_hash.hex(),
+            tokens=used.tokens,
+            milliseconds=used.milliseconds,
+            price=used.price,
+            unit=used.unit,
+        )
+        signed = SignedReceipt(receipt=receipt).signed_by(asking).signed_by(answering)
+        facts = signed.to_json()
+        return await self._append(USAGE, HOST, to=(asker, provider), reply_to=asked.index, facts=facts)
 
     async def decision(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> Receipt:
         """What a person decided of a call, before anything is done."""

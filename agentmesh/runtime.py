@@ -17,6 +17,7 @@ from types import TracebackType
 import anyio
 import anyio.to_thread
 
+from agentmesh.accounts.till import Till
 from agentmesh.cast import Member, cast_of
 from agentmesh.dialogue import PATTERNS, Stage
 from agentmesh.errors import AgentMeshError, RunError, ToolboxError
@@ -30,6 +31,7 @@ from agentmesh.mesh import Mesh
 from agentmesh.mesh.peers import remote_peers
 from agentmesh.outside import Outside, pin_file
 from agentmesh.prompt import Said
+from agentmesh.publication import Publication, open_publication, published, told_at
 from agentmesh.recorder import APPROVALS, HOST, Recorder
 from agentmesh.toolbox import Servers, ToolsChanged, open_servers, recheck
 from agentmesh_ledger import JsonValue, KeyStore
@@ -57,7 +59,7 @@ async def run_dialogue(
             still be written. Cancellation closes it with "cancelled" and goes on.
     """
     async with open_mesh(mesh, listen=listen, ledger=ledger, keys=keys) as live:
-        return await live.run(task)
+        return await live.run(task, Start(settle=live.settle))
 
 
 @asynccontextmanager
@@ -71,10 +73,10 @@ async def open_mesh(
     store = open_keys(where.keys) if keys is None else keys
     async with AsyncExitStack() as stack:
         engines = await _open_engines(mesh, stack)
-        open_log = partial(_open_log, stack, where, mesh, store)
+        open_log = partial(_open_log, stack, where, mesh, store, listen)
         outside = Outside(mesh)
         # Signed connections record what passes; without any, a server that does not start leaves no ledger behind.
-        log = await open_log() if outside.is_signed else None
+        opened = await open_log() if outside.is_signed else None
         with _told_at_its_line(mesh):
             servers = await stack.enter_async_context(
                 open_servers(
@@ -82,7 +84,7 @@ async def open_mesh(
                     base=mesh.folder,
                     notice=lambda text: listen(Notice(text=text)),
                     pins=pin_file(mesh),
-                    wraps=outside.wraps(store, log),
+                    wraps=outside.wraps(store, opened and opened[0]),
                 )
             )
         for name in mesh.agents:
@@ -90,8 +92,7 @@ async def open_mesh(
             with _told_at_its_line(mesh, name):
                 outside.toolbox(name, servers)
         inside = await stack.enter_async_context(open_peers(mesh))
-        if log is None:
-            log = await open_log()
+        log, publication = opened or await open_log()
         yield LiveMesh(
             mesh=mesh,
             engines=engines,
@@ -101,6 +102,7 @@ async def open_mesh(
             keys=store,
             where=str(where),
             listen=listen,
+            publication=publication,
         )
 
 
@@ -113,16 +115,22 @@ def _unheard(event: Event) -> None:
     """For a dialogue that nobody listens to by itself."""
 
 
+async def _unsettled(reason: EndReason) -> None:
+    """For a dialogue that is not the mesh's last."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
     """How a dialogue begins: its id, who hears its events beside whoever hears all of the mesh's, and who asked for it.
 
-    `facts` stand in its `open`: who asked, or which approval let it begin.
+    `facts` stand in its `open`: who asked, or which approval let it begin. `settle` is what is done once it is closed in
+    the ledger, before its end is told: `LiveMesh.settle` for the last of a mesh.
     """
 
     dialogue: str = field(default_factory=new_dialogue_id)
     listen: Listener = _unheard
     facts: Mapping[str, JsonValue] = field(default_factory=dict)
+    settle: Callable[[EndReason], Awaitable[None]] = _unsettled
 
 
 class LiveMesh:
@@ -142,6 +150,7 @@ class LiveMesh:
         keys: KeyStore,
         where: str,
         listen: Listener,
+        publication: Publication | None = None,
     ) -> None:
         self.mesh = mesh
         self._engines = engines
@@ -152,6 +161,7 @@ class LiveMesh:
         self._keys = keys
         self._where = where
         self._listen = listen
+        self._publication = publication
 
     @property
     def ledger(self) -> Ledger:
@@ -162,6 +172,23 @@ class LiveMesh:
     def servers(self) -> Servers:
         """The mesh's MCP servers."""
         return self._servers
+
+    def till(self) -> Till | None:
+        """What bills those who ask from elsewhere; None where nothing is accounted for.
+
+        Raises: LedgerError where the host's key cannot be read.
+        """
+        if self.mesh.accounts is None:
+            return None
+        return Till(mesh=self.mesh, ledger=self._log, key=self._keys.agent(HOST))
+
+    async def settle(self, reason: EndReason) -> None:
+        """Have what was recorded anchored and cosigned, as the mesh file has it; once, at the end of the mesh's work.
+
+        Leaving the mesh does the same. Raises: LedgerError(rollback, forked).
+        """
+        if self._publication is not None:
+            await self._publication.finish(hurry=reason == "cancelled")
 
     async def decide(self, tool: str, allowed: bool, arguments: Mapping[str, JsonValue]) -> int:
         """Record what a person decided of a call that a host wants to make. Returns the entry's place."""
@@ -208,7 +235,12 @@ class LiveMesh:
         budget = Budget(limits=self.mesh.dialogue.limits)
         floor = Floor(recorder=recorder, budget=budget, listen=listen, overflow=self.mesh.dialogue.overflow)
         run = _Run(
-            recorder=recorder, budget=budget, listen=listen, where=self._where, origin=self.mesh.origin
+            recorder=recorder,
+            budget=budget,
+            listen=listen,
+            where=self._where,
+            origin=self.mesh.origin,
+            settle=start.settle,
         )
         opened = await recorder.open(self.mesh, participants=tuple(self.mesh.agents), more=start.facts)
         try:
@@ -223,11 +255,11 @@ class LiveMesh:
                 run.said = stage.said
                 with on_stage(stage):
                     run.answer = await play(stage)
-            if clock.cancelled_caught:
-                limit = self.mesh.dialogue.limits.seconds
-                return await run.end("limit_seconds", f"the dialogue's {limit:g} seconds are used up")
         except BaseException as error:  # noqa: BLE001 - whatever happens, the dialogue is closed in the ledger
             return await run.end_after(error)
+        if clock.cancelled_caught:
+            limit = self.mesh.dialogue.limits.seconds
+            return await run.end("limit_seconds", f"the dialogue's {limit:g} seconds are used up")
         return await run.end("done", "")
 
     def _cast(self, stage: Stage) -> None:
@@ -251,10 +283,17 @@ class LiveMesh:
 
 
 class _Run:
-    """How one dialogue ends: closed in the ledger first, then told to whoever listens."""
+    """How one dialogue ends: closed in the ledger first, then shown outside, then told to whoever listens."""
 
     def __init__(
-        self, *, recorder: Recorder, budget: Budget, listen: Listener, where: str, origin: str
+        self,
+        *,
+        recorder: Recorder,
+        budget: Budget,
+        listen: Listener,
+        where: str,
+        origin: str,
+        settle: Callable[[EndReason], Awaitable[None]],
     ) -> None:
         self.answer = ""
         self.said: list[Said] = []
@@ -263,30 +302,39 @@ class _Run:
         self._listen = listen
         self._where = where
         self._origin = origin
+        self._settle = settle
         self._started = time.monotonic()
 
     async def end(self, reason: EndReason, detail: str) -> Ended:
-        budget, recorder = self._budget, self._recorder
-        await recorder.close(reason, detail, budget=budget)
+        await self._recorder.close(reason, detail, budget=self._budget)
         # A dialogue cut short still has what was said last: a partial result, told as such by the reason.
         answer = self.answer or (self.said[-1].text if self.said else "")
-        ended = Ended(
-            dialogue=recorder.dialogue,
+        seconds = time.monotonic() - self._started
+        try:
+            await self._settle(reason)
+        finally:
+            # Whatever came of that: the dialogue has ended, and is in the ledger.
+            ended = self._ended(reason, detail, answer, seconds)
+            self._listen(ended)
+        return ended
+
+    def _ended(self, reason: EndReason, detail: str, answer: str, seconds: float) -> Ended:
+        budget = self._budget
+        return Ended(
+            dialogue=self._recorder.dialogue,
             ledger=self._where,
             origin=self._origin,
             reason=reason,
             detail=detail,
             answer=answer,
-            messages=recorder.messages,
+            messages=self._recorder.messages,
             tool_calls=budget.tool_calls,
             tokens=budget.tokens,
-            seconds=time.monotonic() - self._started,
+            seconds=seconds,
             evaluated_tokens=budget.evaluated,
             reused_tokens=budget.reused,
             decode_seconds=budget.decode_seconds,
         )
-        self._listen(ended)
-        return ended
 
     async def end_after(self, error: BaseException) -> Ended:
         """Close with the reason that `error` gives; a limit is an end, everything else goes on to the caller."""
@@ -358,12 +406,19 @@ def _told_at_its_line(mesh: Mesh, agent: str | None = None) -> Iterator[None]:
         raise ToolboxError(error.reason, message, server=error.server, hint=error.hint) from error
 
 
-async def _open_log(stack: AsyncExitStack, where: LogPlace, mesh: Mesh, keys: KeyStore) -> Ledger:
+async def _open_log(
+    stack: AsyncExitStack, where: LogPlace, mesh: Mesh, keys: KeyStore, listen: Listener
+) -> tuple[Ledger, Publication | None]:
+    """The log, and what shows it outside; refused where it is not what witnesses and chain hold of it."""
     log = await anyio.to_thread.run_sync(
         partial(Ledger.open, where.ledger, origin=mesh.origin, keys=keys, create=True)
     )
     stack.callback(log.close)
-    return log
+    publication = await open_publication(mesh, log, keys, listen)
+    if publication is not None:
+        with told_at(mesh, "anchor.contract"):
+            await stack.enter_async_context(published(publication))
+    return log, publication
 
 
 def _both(first: Listener, second: Listener) -> Listener:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import queue
@@ -28,6 +29,14 @@ WAIT_SECONDS = 60
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("agentmesh", deadline=None)
 settings.load_profile("agentmesh")
+
+
+# py_ecc, which web3 brings, sets the recursion limit of the process that imports it to 100,000: what is deep would then
+# overflow the stack and end the tests, where users get an error. Our own code puts it back; tests import such libraries too.
+_LIMIT = sys.getrecursionlimit()
+if importlib.util.find_spec("py_ecc") is not None:
+    importlib.import_module("py_ecc")
+    sys.setrecursionlimit(_LIMIT)
 
 
 @pytest.fixture(scope="session")

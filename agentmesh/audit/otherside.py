@@ -56,10 +56,10 @@ def read_side(
     asked = terms or Terms()
     try:
         if isinstance(source, LogPlace):
-            return _of_ledger(source.ledger, source.origin, asked)
+            return _of_ledger(source.ledger, source.origin, asked, KeyStore(source.keys))
         with opened(source) as stream:
             if is_ledger(stream, source):
-                return _of_ledger(source, origin, asked)
+                return _of_ledger(source, origin, asked, KeyStore(Path(source).parent / "keys"))
             written = TranscriptAudit(stream, keys=asked.keys, expect=asked.expect, policy=asked.policy)
             reading = Reading()
             reading.take(written)
@@ -71,8 +71,15 @@ def read_side(
         raise
 
 
-def _of_ledger(path: Path | str, origin: str | None, terms: Terms) -> tuple[Side, Verified]:
-    stored = LedgerAudit(path, origin=origin, keys=terms.keys, expect=terms.expect, policy=terms.policy)
+def _of_ledger(path: Path | str, origin: str | None, terms: Terms, keys: KeyStore) -> tuple[Side, Verified]:
+    stored = LedgerAudit(
+        path,
+        origin=origin,
+        keys=terms.keys,
+        expect=terms.expect,
+        policy=terms.policy,
+        cosigned=None if terms.policy is None else keys.cosigned_notes(),
+    )
     reading = Reading()
     reading.take(stored)
     found = stored.verified()

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from agentmesh.cli import (
+    accounts,
+    anchor,
     check,
     connect,
     dialogues,
@@ -55,7 +57,9 @@ app.command(
 )(export.export)
 app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(check.replay)
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
-app.command("keys", epilog=example("agentmesh keys examples/desk"))(keys.keys)
+app.add_typer(keys.app, name="keys")
+app.add_typer(accounts.app, name="accounts")
+app.add_typer(anchor.app, name="anchor")
 app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")

@@ -22,6 +22,9 @@ _EXTRAS: Final = {
     "cli": ("typer", "rich", "pydantic"),
     "mcp": ("mcp", "anyio", "pydantic"),
     "llama": ("llama_cpp", "jinja2"),
+    "witness": ("uvicorn", "httptools"),
+    "chain": ("web3",),
+    "ots": ("opentimestamps",),
 }
 # Installs an import and a command of the same name.
 _OTHER: Final = "agentmesh-platform"

@@ -1,4 +1,4 @@
-"""`agentmesh keys`: the public halves of a mesh's keys."""
+"""`agentmesh keys`: the public halves of a mesh's keys, and the accounts that agents are bound to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli.options import JsonOption
+from agentmesh.cli import keys_bind
+from agentmesh.cli.implied import ListIsMeant
+from agentmesh.cli.options import DESCRIBED, JsonOption, example
 from agentmesh.errors import AgentMeshError
 
+app = typer.Typer(
+    cls=ListIsMeant,
+    help="List the public keys of a mesh, and bind an agent's key to an account.",
+    epilog=example("agentmesh keys examples/desk"),
+    rich_markup_mode=DESCRIBED,
+)
 
+
+@app.command("list", epilog=example("agentmesh keys list examples/desk"))
 def keys(
     where: Annotated[
         str, typer.Argument(metavar="MESH|DIR", help="A mesh file, its folder, or a folder of keys.")
@@ -53,3 +63,7 @@ def _folder(where: str) -> Path:
         if (folder / "agents").is_dir() or (folder / "logs").is_dir():
             return folder
     return path
+
+
+app.command("bind", epilog=example("agentmesh keys bind front --key-env EVM_KEY"))(keys_bind.bind)
+app.command("unbind", epilog=example("agentmesh keys unbind front"))(keys_bind.unbind)

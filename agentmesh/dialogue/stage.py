@@ -5,9 +5,11 @@ A pattern asks agents to speak through the stage; the stage lays out what each r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from agentmesh.accounts.price import used_at
 from agentmesh.agent import take_turn
 from agentmesh.errors import RunError
 from agentmesh.floor import Agent, Asked, Floor
@@ -64,6 +66,7 @@ class Stage:
         """
         agent = self.cast[name]
         call = self.floor.calls.take(caller, name, question)
+        began = time.monotonic()
         said = await take_turn(
             agent,
             Asked(
@@ -79,6 +82,14 @@ class Stage:
             raise RunError(
                 "empty_reply", f"{name} gave no answer", hint="ask another way, or go on without it"
             )
+        if self.mesh.accounts is not None:
+            used = used_at(
+                agent.spec.price,
+                tokens=said.tokens,
+                seconds=time.monotonic() - began,
+                unit=self.mesh.accounts.unit,
+            )
+            await self.floor.recorder.usage(caller, name, used, asked=call)
         return said.text
 
     def _page(

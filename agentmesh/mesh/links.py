@@ -46,6 +46,7 @@ def link_mistakes(mesh: Mesh, places: Places) -> tuple[Mistake, ...]:
         *check.servers(),
         *check.serve(),
         *check.peers(),
+        *check.prices(),
         *([] if mesh.anchor is None else anchor_mistakes(mesh.anchor, places)),
     ]
     return tuple(sorted(found, key=lambda mistake: mistake.line or 0))
@@ -154,6 +155,26 @@ class _Links:
             if spec.key is not None and spec.signing == "off":
                 text = "has a meaning with signing = 'require' or 'prefer' only: nothing is signed otherwise"
                 yield self._at((*path, "key"), "unused_key", text)
+
+    def prices(self) -> Iterator[Mistake]:
+        """Prices that nobody would account for, and one that a peer could raise as it likes."""
+        priced: list[KeyPath] = [
+            (kind, name, "price")
+            for kind, specs in (("agents", self.mesh.agents), ("peers", self.mesh.peers))
+            for name, spec in specs.items()
+            if "price" in spec.model_fields_set
+        ]
+        if self.mesh.accounts is None:
+            for path in priced:
+                yield self._at(path, "unused_key", "has a meaning beside a table [accounts] only")
+            return
+        for name, peer in self.mesh.peers.items():
+            path = ("peers", name, "price")
+            if peer.price.thousand_tokens and peer.price.answer is None:
+                text = "names no `answer`, the most for one answer: the peer itself counts the tokens"
+                yield self._at(path, "missing", text)
+            if peer.signing == "off" and path in priced:
+                yield self._at(path, "unused_key", "has a meaning with signing only: receipts are signed")
 
     def _address(self, path: KeyPath, url: str) -> Iterator[Mistake]:
         if not is_address(url):

@@ -133,6 +133,7 @@ def _mesh(document: MeshDocument, path: Path, digest: str, places: Places) -> Me
         servers=document.servers,
         peers=document.peers,
         serve=document.serve,
+        accounts=document.accounts,
         witness=document.witness,
         anchor=document.anchor,
         path=path.absolute(),

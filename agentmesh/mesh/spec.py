@@ -63,6 +63,10 @@ AgentKeyId: TypeAlias = Annotated[str, Field(pattern=r"^did:key:z[1-9A-HJ-NP-Za-
 Variable: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 """The name of an environment variable."""
 
+Micro: TypeAlias = Annotated[int, Field(ge=0, le=10**12)]
+"""Micro-units of what [accounts] counts in: whole ones, so that everybody comes to the same sum."""
+Unit: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,31}$")]
+
 _USUAL = Sampling()
 
 
@@ -127,6 +131,29 @@ class ModelSpec(_Part):
     timeout: Seconds | None = None
 
 
+class AccountsSpec(_Part):
+    """That answers are accounted for: each between agents leaves a receipt that both sides sign, in this unit."""
+
+    unit: Unit = "credit"
+
+
+class PriceSpec(_Part):
+    """What an answer costs, in micro-units: the call, each thousand tokens made for it, each second it took."""
+
+    call: Micro = 0
+    thousand_tokens: Micro = 0
+    second: Micro = 0
+
+
+class AgreedSpec(PriceSpec):
+    """The most that is paid for an answer of a peer: at these rates, and never more than `answer`.
+
+    The peer counts the tokens: without `answer` it could name any number of them.
+    """
+
+    answer: Micro | None = None
+
+
 class AgentSpec(_Part):
     """One agent. `about` is what peers and hosts read of it; unset, it is the first sentence of `role`.
 
@@ -152,6 +179,7 @@ class AgentSpec(_Part):
     frequency_penalty: Penalty = _USUAL.frequency_penalty
     presence_penalty: Penalty = _USUAL.presence_penalty
     penalty_window: Annotated[int, Field(ge=0, le=MOST_IDS)] = _USUAL.penalty_window
+    price: PriceSpec = PriceSpec()
 
     @model_validator(mode="after")
     def _default_about(self) -> AgentSpec:
@@ -195,7 +223,8 @@ class ServerSpec(_Part):
 class PeerSpec(_Part):
     """A mesh elsewhere whose agents ours may ask. `key` pins its key; unset, the first one it shows is pinned.
 
-    `agents` are those of its agents that are asked, all where empty; `timeout` is seconds for an answer.
+    `agents` are those of its agents that are asked, all where empty; `timeout` is seconds for an answer. `price` is the
+    most that is paid for one, nothing where none is agreed.
     """
 
     url: Plain
@@ -204,6 +233,7 @@ class PeerSpec(_Part):
     signing: SigningMode = "require"
     token_env: Variable | None = None
     timeout: Seconds = 120.0
+    price: AgreedSpec = AgreedSpec()
 
 
 class PromptSpec(_Part):
@@ -276,6 +306,7 @@ class MeshDocument(_Part):
     serve: ServeSpec = ServeSpec()
     witness: WitnessSpec | None = None
     anchor: AnchorSpec | None = None
+    accounts: AccountsSpec | None = None
 
 
 class Mesh(_Part):
@@ -293,6 +324,7 @@ class Mesh(_Part):
     serve: ServeSpec = ServeSpec()
     witness: WitnessSpec | None = None
     anchor: AnchorSpec | None = None
+    accounts: AccountsSpec | None = None
     path: Path
     digest: str
     lines: Mapping[str, int] = Field(default_factory=dict)

@@ -22,6 +22,10 @@ _HURRY: Final = (
     5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
 )
 _BRANCHED: Final = frozenset({"rollback", "forked"})
+_REFUSED: Final = (
+    "Nothing was recorded. Put the newest copy of the database and of its keys back; "
+    "where there is none, go on with a new ledger under another origin"
+)
 
 Result = TypeVar("Result")
 
@@ -51,6 +55,7 @@ class Publication:
         self._within = within
         self._began = self._gathered = 0
         self._finished = False
+        self._is_under_way = False
         self._told: dict[str, object] = {}
         self._branched: LedgerError | None = None
         # One call at a time on each: what is under way is never begun a second time.
@@ -64,9 +69,18 @@ class Publication:
         """
         for each in (self._witnesses, self._anchors):
             if each is not None:
-                for silent in await _in_thread(each.require_continued):
-                    self._listen(Notice(text=silent))
+                await self._require_continued(each)
         self._began = self._gathered = self._size()
+
+    async def _require_continued(self, eyes: Witnesses | Anchors) -> None:
+        try:
+            silent = await _in_thread(eyes.require_continued)
+        except LedgerError as error:
+            if error.reason in _BRANCHED:
+                error.hint = f"{error.hint}. {_REFUSED}" if error.hint else _REFUSED
+            raise
+        for each in silent:
+            self._listen(Notice(text=each))
 
     async def work(self) -> None:
         """Gather and anchor in the background, until cancelled."""
@@ -79,8 +93,8 @@ class Publication:
     async def finish(self, *, hurry: bool = False) -> None:
         """Anchor what is new, then have the last checkpoint cosigned, the anchor's own entry under it; within bounds.
 
-        Once: what comes after it is the next mesh's. `hurry` where somebody has asked for the end. Goes on while it is
-        being cancelled.
+        Once: what comes after it is the next mesh's. `hurry` where somebody has asked for the end already; who does so
+        meanwhile cuts the wait for the chain, and nothing else.
 
         Raises: LedgerError(rollback, forked) where the log has meanwhile been found to have a second branch.
         """
@@ -88,15 +102,26 @@ class Publication:
             return
         self._finished = True
         with anyio.CancelScope(shield=True):
-            if await self._tried(self._size) == self._began and not self._told:
-                return  # nothing was recorded, and nothing was under way
+            if await self._tried(self._size) == self._began and not self._is_under_way:
+                return  # nothing was recorded, and nothing is to be waited for
+        try:
             if self._anchors is not None:
-                await self._anchor_last(min(self._within, _HURRY) if hurry else self._within)
+                with anyio.CancelScope(shield=hurry):
+                    await self._anchor_last(
+                        self._anchors, min(self._within, _HURRY) if hurry else self._within
+                    )
+        finally:
             if self._witnesses is not None:
-                async with self._gathering:
-                    await self._gather(last=True)
+                with anyio.CancelScope(shield=True):
+                    async with self._gathering:
+                        await self._gather(last=True)
         if self._branched is not None:
             raise self._branched
+
+    def close(self) -> None:
+        """Let the way to the chain go."""
+        if self._anchors is not None:
+            self._anchors.close()
 
     async def _gather_often(self) -> None:
         while not self._finished:
@@ -108,33 +133,39 @@ class Publication:
     async def _anchor_often(self) -> None:
         while not self._finished:
             async with self._anchoring:
-                if self._anchors is not None and await self._tried(self._anchors.is_due):
-                    await self._step()
+                if self._anchors is not None:
+                    await self._step(self._anchors.tend)
             await anyio.sleep(_LOOK)
 
-    async def _anchor_last(self, within: float) -> None:
+    async def _anchor_last(self, anchors: Anchors, within: float) -> None:
         step: Anchored | None = None
-        with anyio.move_on_after(within) as clock:
-            async with self._anchoring:
-                while True:
-                    step = await self._step()
-                    if step is None or step.state == "recorded":
-                        break
-                    await anyio.sleep(_LOOK)
-        if clock.cancelled_caught and self._branched is None:
-            what = (
-                "the anchor is not deep enough yet" if step and step.tx else "the last anchor is not sent yet"
-            )
-            self._listen(
-                Notice(text=f"{what}: the next run goes on with it; `agentmesh anchor status` shows it")
-            )
+        is_late = True
+        try:
+            with anyio.move_on_after(within):
+                async with self._anchoring:
+                    size = await self._tried(self._size) or 0
+                    while (step := await self._step(anchors.step)) is not None:
+                        # What was under way may have been an earlier size; another process may go on writing meanwhile.
+                        if step.state == "blocked" or (step.state == "recorded" and (step.size or 0) >= size):
+                            break
+                        await anyio.sleep(0 if step.state == "recorded" else _LOOK)
+                    is_late = False
+        finally:
+            if is_late:
+                what = (
+                    "the anchor is not deep enough yet"
+                    if step and step.tx
+                    else "the last anchor is not sent yet"
+                )
+                told = f"{what}: the next run goes on with it; `agentmesh anchor status` shows it"
+                self._listen(Notice(text=told))
 
-    async def _step(self) -> Anchored | None:
-        if self._anchors is None:
-            return None
-        step = await self._tried(self._anchors.step)
+    async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
+        step = await self._tried(call)
+        self._is_under_way = step is not None and step.tx is not None and step.state in ("pending", "waiting")
         if step is not None:
-            self._tell("anchor", step, (step.state, step.size, step.tx, step.block, step.message))
+            why = step.message if step.state in ("waiting", "blocked") else ""
+            self._tell("anchor", step, (step.state, step.size, step.tx, step.block, why))
         return step
 
     async def _gather(self, *, last: bool = False) -> None:
@@ -170,22 +201,26 @@ async def published(publication: Publication) -> AsyncIterator[Publication]:
 
     Raises: LedgerError(rollback, forked), at the beginning or the end. What the body raises comes out as it is.
     """
-    await publication.begin()
     failed: Exception | None = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(publication.work)
-        hurry = True
-        try:
-            yield publication
-            hurry = False
-        except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it in another
-            failed = error
-        finally:
+    try:
+        await publication.begin()
+        async with anyio.create_task_group() as group:
+            group.start_soon(publication.work)
+            hurry = True
             try:
-                await publication.finish(hurry=hurry)
-            except LedgerError as error:
-                failed = failed or error
-            group.cancel_scope.cancel()
+                yield publication
+                hurry = False
+            except Exception as error:  # noqa: BLE001  # raised below, where no task group wraps it in another
+                failed = error
+            finally:
+                try:
+                    await publication.finish(hurry=hurry)
+                except LedgerError as error:
+                    failed = failed or error
+                finally:
+                    group.cancel_scope.cancel()
+    finally:
+        publication.close()
     if failed is not None:
         raise failed
 

@@ -32,12 +32,15 @@ class Anchors(Protocol):
         Raises: LedgerError(rollback, forked).
         """
 
-    def is_due(self) -> bool:
-        """Whether there is an anchor under way, or enough that is new for the next one."""
+    def tend(self) -> Anchored | None:
+        """Go on with what is under way, and begin the next anchor where one is due; None where there is neither.
+
+        Safe to repeat. A node that is down is told in what it returns. Raises: LedgerError(rollback, forked); any other
+        where the ledger itself cannot be read or written.
+        """
 
     def step(self) -> Anchored | None:
-        """One step towards the next anchor, safe to repeat; None where there is nothing to anchor.
+        """As `tend`, whether one is due or not; None where nothing is new."""
 
-        A node that is down is told in what it returns. Raises: LedgerError(rollback, forked); any other where the
-        ledger itself cannot be written.
-        """
+    def close(self) -> None:
+        """Let the way to the node go."""

@@ -28,6 +28,7 @@ from agentmesh.events import (
 )
 from agentmesh.runtime import LiveMesh, Start, new_dialogue_id
 from agentmesh.serving.progress import Progress, Tell
+from agentmesh.serving.signing import Exchange
 from agentmesh_ledger import JsonValue, LedgerError
 from agentmesh_models import ModelError
 
@@ -40,7 +41,7 @@ _RECORDED = (Opened, MessageAdded, ToolCallAdded, ToolResultAdded, Compacted, En
 
 
 class Dialogue:
-    """One dialogue, running or ended. `agent` is who was asked, None for the mesh's pattern."""
+    """One dialogue, running or ended. `agent` is who was asked, None for the mesh's pattern; `asked_in` the signed call."""
 
     def __init__(self, dialogue: str, task: str, agent: str | None) -> None:
         self.id = dialogue
@@ -51,6 +52,7 @@ class Dialogue:
         self.failure = ""
         self.progress = Progress()
         self.said = ""
+        self.asked_in: Exchange | None = None
         self._over = anyio.Event()
         self._scope = anyio.CancelScope()
         self._started = time.monotonic()
@@ -123,6 +125,7 @@ class Dialogues:
     ) -> None:
         self.live = live
         self.group = group
+        self.till = live.till()
         self._watchers: list[Callable[[str, Event], None]] = []
         self._most_running = most_running
         self._most_ended = most_ended

@@ -47,6 +47,8 @@ def mesh_server(
     with logging_left_alone():
         server = _MeshServer(dialogues, updates, auth=auth, token_verifier=token_verifier)
     server.middleware.insert(0, note_answer)
+    if dialogues.till is not None:
+        server.middleware.insert(0, dialogues.till.middleware)
     add_tools(server, dialogues)
     add_resources(server, dialogues, updates)
     add_prompts(server, live.mesh)

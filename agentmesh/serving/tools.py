@@ -15,6 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import Field
 
+from agentmesh.accounts.till import with_receipt
 from agentmesh.errors import AgentMeshError
 from agentmesh.mesh import Mesh
 from agentmesh.serving import ledger_record
@@ -25,6 +26,7 @@ from agentmesh.serving.exchange import asked_by
 from agentmesh.serving.hints import asking_hints
 from agentmesh.serving.icon import ICON
 from agentmesh.serving.progress import Tell
+from agentmesh.serving.signing import current_exchange
 from agentmesh.serving.tasks import TaskTool, current_task
 from agentmesh.serving.verification import Evidence
 from agentmesh.toolbox.results import clean
@@ -128,7 +130,7 @@ def _asking(dialogues: Dialogues, agent: str) -> Callable[..., Awaitable[CallToo
             if task is not None and task.stopped:  # a call that is only cut leaves its dialogue running
                 dialogue.stop()
             raise
-        return told(dialogue)
+        return await _with_bill(dialogues, dialogue)
 
     return ask
 
@@ -154,7 +156,7 @@ def _waiting(dialogues: Dialogues) -> Callable[..., Awaitable[CallToolResult]]:
                 await _from_ledger(partial(ledger_record.past_answer, dialogues.live.ledger, dialogue))
             )
         await found.wait(seconds, _teller(ctx))
-        return told(found)
+        return await _with_bill(dialogues, found)
 
     return wait_dialogue
 
@@ -204,9 +206,23 @@ def _choice(dialogues: Dialogues) -> CallToolResult:
     return result(DialogueAnswer(state="none", note=note, dialogues=[listed(each) for each in known]))
 
 
+async def _with_bill(dialogues: Dialogues, dialogue: Dialogue) -> CallToolResult:
+    """What there is to tell of a dialogue; an agent's answer, once it is whole, with its receipt for who asked."""
+    found = told(dialogue)
+    till, asked, ended, exchange = dialogues.till, dialogue.asked_in, dialogue.ended, current_exchange()
+    if till is None or asked is None or ended is None or dialogue.agent is None or found.is_error:
+        return found
+    if ended.reason != "done" or exchange is None or exchange.author != asked.author:
+        return found
+    bill = await till.bill(asked, dialogue.agent, tokens=ended.tokens, seconds=ended.seconds)
+    return found if bill is None else with_receipt(found, bill)
+
+
 def _start(dialogues: Dialogues, task: str, agent: str | None) -> Dialogue:
     try:
-        return dialogues.start(task, agent=agent, facts={**asked_by(), **approved_by()})
+        begun = dialogues.start(task, agent=agent, facts={**asked_by(), **approved_by()})
+        begun.asked_in = current_exchange()
+        return begun
     except AgentMeshError as error:
         raise ToolError(f"{error.message}: {error.hint}" if error.hint else error.message) from error
 

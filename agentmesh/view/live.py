@@ -109,7 +109,7 @@ class LiveDialogue:
             case Witnessed():
                 self._console.print(Text(witnessed(event), style="dim" if event.met else "yellow"))
             case Anchored():
-                style = "yellow" if event.state == "waiting" else "dim"
+                style = "yellow" if event.state in ("waiting", "blocked") else "dim"
                 self._console.print(Text(anchored(event), style=style))
             case Prompted():  # what was written before, if anything, is thrown away
                 self._moving[event.turn] = _Motion(event.agent)

@@ -102,17 +102,15 @@ def witnessed(event: Witnessed) -> str:
 
 def anchored(event: Anchored) -> str:
     """How far an anchor is, on one line."""
-    what = count(event.size, "entry", "entries")
+    if event.state in ("waiting", "blocked"):
+        held = "waits" if event.state == "waiting" else "is blocked"
+        return f"anchor {held}: {one_line(event.message, _RESULT_WIDTH)}"
+    what = count(event.size or 0, "entry", "entries")
     tx = f", transaction {one_line(event.tx, _HASH_WIDTH)}" if event.tx else ""
-    match event.state:
-        case "waiting":
-            return f"anchor waits: {what}{tx}: {one_line(event.message, _RESULT_WIDTH)}"
-        case "sent":
-            return f"anchor sent: {what}{tx}"
-        case "pending":
-            return f"anchor pending: {what}, block {event.block}, {count(event.depth, 'block')} deep{tx}"
-        case "recorded":
-            return f"anchored: {what}, block {event.block}, {count(event.depth, 'block')} deep{tx}"
+    if event.block is None:
+        return f"anchor sent: {what}{tx}"
+    state = "anchored" if event.state == "recorded" else "anchor pending"
+    return f"{state}: {what}, block {event.block}, {count(event.depth, 'block')} deep{tx}"
 
 
 class PlainLines:

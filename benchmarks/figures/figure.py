@@ -27,5 +27,5 @@ class Figure:
     def line(self) -> str:
         """For people."""
         wanted = f"at least {self.least}" if self.least is not None else f"at most {self.most}"
-        value = "-" if self.value is None else f"{self.value:.3g}"
+        value = "-" if self.value is None else f"{self.value:.{3 if self.value < 1000 else 7}g}"
         return f"{self.name:24} {value:>7}  {wanted:14} {'ok' if self.kept else 'MISSED':7} {self.said}"

@@ -8,8 +8,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Protocol, TextIO, cast
 
 from agentmesh_ledger.bar import Bar
@@ -19,13 +20,16 @@ from agentmesh_ledger.commands import (
     Evidence,
     ShowLog,
     UsageError,
+    add_blocks,
     add_limit,
     add_trust,
+    named_blocks,
     named_trust,
 )
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.findings import Progress
 from agentmesh_ledger.kept import kept_note
+from agentmesh_ledger.keys import KeyStore
 from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.report import evidence_json, evidence_lines, failure_json
 from agentmesh_ledger.source import is_database, is_ledger, opened, without_password
@@ -41,7 +45,8 @@ exit status: 0 verified, 1 not verified, 2 wrong usage, 3 the file cannot be rea
 example: agentmesh-verify desk.transcript.jsonl --key 'agentmesh.local/desk+1a2b3c4d+AQ...'
 
 other commands, each with its --help: `agentmesh-verify tiles DIR|URL`, a published log; `agentmesh-verify proof FILE`,
-one entry's proof. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
+one entry's proof; `agentmesh-verify fork A [B]`, whether a log was forked; `agentmesh-verify balance FILE`, one agent's
+balance. `agentmesh-verify verify FILE` is the same as without the word. A file of such a name is ./tiles.
 """
 
 
@@ -54,6 +59,8 @@ class _Verifier(Protocol):
         keys: Sequence[str],
         expect: str | None,
         policy: Policy | None,
+        cosigned: Mapping[str, str] | None,
+        blocks: Sequence[str],
         limit: int,
         origin: str | None,
         progress: Progress | None,
@@ -115,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--expect", metavar="CHECKPOINT", help="a checkpoint file you kept: the log must continue it"
     )
+    add_blocks(parser)
     add_limit(parser)
     parser.add_argument("--origin", metavar="ORIGIN", help="the log's name, where a ledger holds several")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
@@ -147,16 +155,33 @@ def _verified(
     subject: str = arguments.subject
     origin: str | None = arguments.origin
     limit: int = arguments.limit
+    blocks = named_blocks(arguments)
     if not is_database(subject):
         with opened(subject) as stream:
             if not is_ledger(stream, subject):
                 found = verify_transcript(
-                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                    stream,
+                    keys=keys,
+                    expect=expect,
+                    policy=policy,
+                    blocks=blocks,
+                    limit=limit,
+                    progress=progress,
                 )
                 require_origin(found, origin)
                 return found
     return _store_verifier(without_password(subject))(
-        subject, keys=keys, expect=expect, policy=policy, limit=limit, origin=origin, progress=progress
+        subject,
+        keys=keys,
+        expect=expect,
+        policy=policy,
+        cosigned=None
+        if policy is None or is_database(subject)
+        else KeyStore(Path(subject).parent / "keys").cosigned_notes(),
+        blocks=blocks,
+        limit=limit,
+        origin=origin,
+        progress=progress,
     )
 
 

@@ -1,7 +1,9 @@
-"""What is told of a published log and of a proof that hold, for people and for programs."""
+"""What is told of a published log, of a proof and of a fork that hold, for people and for programs."""
 
 from __future__ import annotations
 
+from agentmesh_ledger.branches import Proven
+from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.mirror import TilesVerified
 from agentmesh_ledger.proof import ProofEvidence
 from agentmesh_ledger.report import witness_lines, witnesses_json
@@ -65,3 +67,44 @@ def proof_json(found: ProofEvidence, subject: str) -> dict[str, object]:
             "time": message.time,
         },
     }
+
+
+def fork_text(found: Proven) -> str:
+    """The report on a log that was forked, for people."""
+    forked = found.forked
+    first, second = forked.first, forked.second
+    pinned = "the key you named" if found.pinned else "self-asserted: name it with --key to pin it"
+    if first.size == second.size:
+        why = f"two trees of {first.size} entries under one key"
+    else:
+        why = f"the first {first.size} entries of the second have the root {forked.root.hex()}"
+    return "\n".join(
+        [
+            "forked: proven",
+            f"log        {forked.origin}",
+            *(f"log key    {key} ({pinned})" for key in forked.keys),
+            f"first      {first.size} entries, root {first.root.hex()}",
+            f"second     {second.size} entries, root {second.root.hex()}",
+            f"why        {why}",
+            "not shown  which of the two is the true one, or who did it: whoever had the log's key",
+        ]
+    )
+
+
+def fork_json(found: Proven) -> dict[str, object]:
+    """The report on a log that was forked, for programs."""
+    forked = found.forked
+    return {
+        "verified": True,
+        "forked": True,
+        "origin": forked.origin,
+        "log_keys": [str(key) for key in forked.keys],
+        "pinned": found.pinned,
+        "first": _checkpoint_json(forked.first),
+        "second": _checkpoint_json(forked.second),
+        "root": forked.root.hex(),
+    }
+
+
+def _checkpoint_json(checkpoint: Checkpoint) -> dict[str, object]:
+    return {"size": checkpoint.size, "root": checkpoint.root.hex()}

@@ -1,4 +1,4 @@
-"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, and `proof`, one entry.
+"""The commands of `agentmesh-verify` beside a plain file: `tiles`, a published log, `proof`, one entry, `fork`, two branches, and `balance`, one sum.
 
 They give back what is to be said; `__main__` says it. Only the bar writes, to the stream it is given.
 """
@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO, TypeAlias
 
-from agentmesh_ledger.accounts import proof_json, proof_text, tiles_lines
+from agentmesh_ledger.accounts import fork_json, fork_text, proof_json, proof_text, tiles_lines
+from agentmesh_ledger.anchor.shown import block_hash
 from agentmesh_ledger.bar import Bar
+from agentmesh_ledger.branches import prove_fork
 from agentmesh_ledger.envelope import MAX_ENTRY
 from agentmesh_ledger.errors import Check, LedgerError
 from agentmesh_ledger.kept import kept_note
@@ -21,7 +23,9 @@ from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.proof import MAX_PROOF_FILE, verify_proof
 from agentmesh_ledger.report import evidence_json
-from agentmesh_ledger.source import opened, read_policy
+from agentmesh_ledger.source import STANDARD_INPUT, opened, read_policy
+from agentmesh_ledger.usage.balance_proof import MAX_BALANCE_PROOF, verify_balance
+from agentmesh_ledger.usage.report import balance_json, balance_text
 from agentmesh_ledger.verify import Verified
 
 ShowLog: TypeAlias = Callable[[Verified, str], str]
@@ -87,6 +91,45 @@ def proof_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def balance_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify balance`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify balance",
+        description="Verify a file that proves what an agent earned and spent in a log.",
+        epilog=_STATUS + "\nexample: agentmesh-verify balance front.balance --key 'log.example/desk+...'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("subject", metavar="FILE", help="the proof (*.balance); - is standard input")
+    parser.add_argument(
+        "--block",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="a block that you looked up: an anchor in it is more than the file's own word; repeatable",
+    )
+    add_trust(parser)
+    return parser
+
+
+def fork_parser() -> argparse.ArgumentParser:
+    """The arguments of `agentmesh-verify fork`."""
+    parser = argparse.ArgumentParser(
+        prog="agentmesh-verify fork",
+        description="Verify that a log was forked: that its key signed two checkpoints of which neither continues the other.",
+        epilog="exit status: 0 forked, and proven, 1 not proven, 2 wrong usage, 3 something cannot be read, 130 interrupted\n"
+        "\nexample: agentmesh-verify fork mine.checkpoint theirs.transcript.jsonl --key 'log.example/desk+...'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = "a proof of a fork (*.fork), a checkpoint, or a transcript of the whole log; - is standard input"
+    parser.add_argument("subject", metavar="A", help=what)
+    parser.add_argument("other", metavar="B", nargs="?", help="the other record, unless A is a proof already")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write the proof here, for others; a new file"
+    )
+    add_trust(parser)
+    return parser
+
+
 def add_trust(parser: argparse.ArgumentParser) -> None:
     """The arguments with which an auditor says whom they trust, and `--json`, which each command has."""
     parser.add_argument(
@@ -100,6 +143,17 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
         "--policy", metavar="FILE", help="a C2SP tlog-policy: the logs trusted, and the witnesses wanted"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def add_blocks(parser: argparse.ArgumentParser) -> None:
+    """The argument with which an auditor names blocks that they looked up themselves."""
+    parser.add_argument(
+        "--block",
+        metavar="HASH",
+        action="append",
+        default=[],
+        help="a block you know to be on the chain: an anchor must stand in it; repeatable",
+    )
 
 
 def add_limit(parser: argparse.ArgumentParser) -> None:
@@ -165,6 +219,46 @@ def run_proof(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO |
     return Evidence(text=proof_text(found, subject), json=proof_json(found, subject))
 
 
+def run_balance(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
+    """Verifies a file that proves one balance.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    keys, policy = _required_trust(arguments)
+    data = _read(subject, MAX_BALANCE_PROOF, "usage")
+    found = verify_balance(data, keys=keys, policy=policy, blocks=frozenset(arguments.block))
+    return Evidence(text=balance_text(found, subject), json=balance_json(found, subject))
+
+
+def run_fork(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO | None) -> Evidence:
+    """Verifies that a log was forked.
+
+    Raises: LedgerError, UsageError.
+    """
+    subject: str = arguments.subject
+    other: str | None = arguments.other
+    output: Path | None = arguments.output
+    named, policy = named_trust(arguments)
+    keys = [*named, *map(str, () if named or policy is None else policy.logs)]
+    if subject == STANDARD_INPUT == other:
+        raise UsageError("standard input can be one of the two records only")
+    found = prove_fork(subject, other, keys)
+    if output is not None:
+        _write_new(output, found.fork.encode())
+    return Evidence(text=fork_text(found), json={**fork_json(found), "file": subject, "other": other})
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        raise LedgerError(
+            "failed", f"the proof cannot be written: {error.strerror}", path=str(path)
+        ) from error
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """A word of the command line: its arguments, and what it does."""
@@ -176,6 +270,8 @@ class Command:
 COMMANDS: Final[Mapping[str, Command]] = {
     "tiles": Command(parser=tiles_parser, run=run_tiles),
     "proof": Command(parser=proof_parser, run=run_proof),
+    "fork": Command(parser=fork_parser, run=run_fork),
+    "balance": Command(parser=balance_parser, run=run_balance),
 }
 
 
@@ -198,6 +294,20 @@ def named_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | 
         if error.is_check:
             raise UsageError(f"--policy: {error}") from error
         raise
+
+
+def named_blocks(arguments: argparse.Namespace) -> Sequence[str]:
+    """The blocks that were given, if any.
+
+    Raises: UsageError where one is none.
+    """
+    blocks: Sequence[str] = arguments.block
+    for block in blocks:
+        try:
+            block_hash(block)
+        except LedgerError as error:
+            raise UsageError(f"--block: {error}") from error
+    return blocks
 
 
 def _required_trust(arguments: argparse.Namespace) -> tuple[Sequence[str], Policy | None]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, NamedTuple
 
 from agentmesh_ledger.affairs import ERASE, LOG_DIALOGUE, REVOKE, ROTATE
-from agentmesh_ledger.checkpoint import Checkpoint
+from agentmesh_ledger.anchor.lines import AnchorLine
+from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.envelope import unseal
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.message import parse_message
+from agentmesh_ledger.store.anchors import AnchorChoice
 from agentmesh_ledger.store.audit import checked_record, open_head
 from agentmesh_ledger.store.columns import EntryRow, HeadRow
 from agentmesh_ledger.store.contract import Store
@@ -23,49 +25,65 @@ from agentmesh_ledger.tree import Node, consistency_nodes, fold_proof, inclusion
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportSummary:
-    """What was written: entries and withheld parts, under which tree, with which digest in the end line."""
+    """What was written: entries and withheld parts, under which tree, with which digest in the end line, and anchors."""
 
     entries: int
     withheld: int
     tree_size: int
     dialogue: str | None
     digest: str
+    anchors: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What stands in front of the entries, and which entries they are; None: all."""
+
+    indices: list[int] | None
+    proofs: dict[int, list[bytes]]
+    consistency: Consistency | None
+    anchors: list[AnchorLine]
 
 
 def export_transcript(
-    store: Store, head: HeadRow, out: BinaryIO, *, dialogue: str | None, since: Checkpoint | None
+    store: Store,
+    newest: HeadRow,
+    out: BinaryIO,
+    *,
+    dialogue: str | None,
+    since: Checkpoint | None,
+    under: str | None = None,
 ) -> ExportSummary:
-    """Writes the transcript of the log as it stood at this head.
+    """Writes the transcript of the log as it stands, or as it stood when it signed the note `under`.
 
-    Memory grows with the length of a selected dialogue (its proofs), not with that of the log.
-    Every entry passes the checks of the verifier before it is written, so that nobody is handed a transcript
-    which does not verify. Raises: LedgerError; what was written until then is no transcript.
+    Memory grows with the length of a selected dialogue (its proofs) and with the anchors shown, not with that of the log.
+    Every entry passes the checks of the verifier before it is written, and so does the evidence of every anchor, so that
+    nobody is handed a transcript which does not verify. Raises: LedgerError; what was written until then is no transcript.
     """
+    with store.reading() as rows:
+        head = newest if under is None else _head_under(rows, newest, under)
+        plan = _planned(rows, newest, head, dialogue, since)
     checks = LogChecks(open_head(head), dialogue=dialogue)
-    indices: list[int] | None = None
-    proofs: dict[int, list[bytes]] = {}
-    consistency: Consistency | None = None
-    if dialogue is not None:
-        with store.reading() as rows:
-            indices = _selected(rows, head, dialogue)
-            proofs, consistency = _proofs(rows, head, indices, since)
     header = Header(
         origin=head.origin,
         vkeys=(head.vkey,),
         checkpoint=head.checkpoint,
         tree_size=head.size,
         dialogue=dialogue,
-        consistency=consistency,
+        consistency=plan.consistency,
+        anchors=len(plan.anchors),
     )
     writer = TranscriptWriter(out, header)
-    chosen: Sequence[int] = range(head.size) if indices is None else indices
+    for line in plan.anchors:
+        writer.anchor(line)
+    chosen: Sequence[int] = range(head.size) if plan.indices is None else plan.indices
     while checks.entries < len(chosen):
         count = checks.entries
         # A transaction a chunk: a slow reader of the output must not hold the database's log file.
         with store.reading() as rows:
             chunk = rows.with_content(head.log, _entries(rows, head, chosen[count : count + CHUNK]))
         for row, found in chunk:
-            proof = proofs.get(row.index)
+            proof = plan.proofs.get(row.index)
             record = checked_record(checks, row, found, proof)
             writer.entry(row.index, row.entry, record.message.parts, found, proof)
     checks.finish()
@@ -75,6 +93,57 @@ def export_transcript(
         tree_size=head.size,
         dialogue=dialogue,
         digest=writer.end(),
+        anchors=len(plan.anchors),
+    )
+
+
+def last_selected(store: Store, head: HeadRow, dialogue: str | None) -> int:
+    """The index of the last entry that a transcript of the dialogue would show, or of the whole log; -1: of none."""
+    if dialogue is None:
+        return head.size - 1
+    with store.reading() as rows:
+        return max(_selected(rows, head, dialogue), default=-1)
+
+
+def _head_under(rows: Rows, newest: HeadRow, note: str) -> HeadRow:
+    """The head of the log as it was under this note, which is the log's own and which the log continues.
+
+    Raises: LedgerError(log_key, checkpoint, consistency).
+    """
+    checkpoint = open_checkpoint(note, open_head(newest).keys).checkpoint
+    size = checkpoint.size
+    if size > newest.size:
+        raise LedgerError(
+            "consistency",
+            "the log is shorter than this checkpoint says: it was cut, rolled back or forked",
+            expected=f"at least {size} entries",
+            found=str(newest.size),
+        )
+    edge = tree_of(rows, newest).edge(size)
+    head = replace(newest, size=size, checkpoint=note, edge=b"".join(edge))
+    root = head.tree().root()
+    if root != checkpoint.root:
+        raise LedgerError(
+            "consistency",
+            "the log does not continue this checkpoint: history was rewritten",
+            expected=checkpoint.root.hex(),
+            found=root.hex(),
+        )
+    return head
+
+
+def _planned(
+    rows: Rows, newest: HeadRow, head: HeadRow, dialogue: str | None, since: Checkpoint | None
+) -> _Plan:
+    # Of the newest state: where a checkpoint was published is recorded behind it.
+    choice = AnchorChoice(rows, newest, head.size)
+    if dialogue is None:
+        return _Plan(indices=None, proofs={}, consistency=None, anchors=choice.newest())
+    indices = _selected(rows, head, dialogue)
+    proofs, consistency = _proofs(rows, head, indices, since)
+    last = max((row.index for row in _dialogue(rows, head, dialogue)), default=head.size)
+    return _Plan(
+        indices=indices, proofs=proofs, consistency=consistency, anchors=choice.earliest(covering=last)
     )
 
 

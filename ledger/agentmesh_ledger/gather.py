@@ -66,6 +66,7 @@ def gather(
     """
     deadline = time.monotonic() + within
     known: dict[str, int] = {} if seen is None else seen
+    places = {each.name: at for at, each in enumerate(policy.witnesses)}
     for _ in range(_ROUNDS):
         head = _head(source)
         asked, failures = _askable(policy)
@@ -74,14 +75,14 @@ def gather(
             failures += _round(source, policy, head, asked, known, lines, deadline, patient)
         except Outpaced:
             continue
-        note = _noted(head, lines)
+        note = _noted(head, lines, policy)
         evidence, unmet = _judged(policy, note, head)
         return Gathered(
             note=note,
             size=head.checkpoint.size,
             evidence=evidence,
             unmet=unmet,
-            failures=tuple(failures),
+            failures=tuple(sorted(failures, key=lambda each: places[each.name])),
         )
     raise LedgerError("witness", "the log grows, and is submitted by others, faster than it can be cosigned")
 
@@ -117,10 +118,10 @@ def _head(source: CheckpointSource) -> Head:
     return Head(note=f"{parsed.text}\n{lines}", checkpoint=signed.checkpoint, keys=signed.keys)
 
 
-def _noted(head: Head, lines: _Lines) -> str:
-    """The note with the cosignatures; never more lines than a note may have."""
+def _noted(head: Head, lines: _Lines, policy: Policy) -> str:
+    """The note with the cosignatures in the policy's order; never more lines than a note may have."""
     room = MAX_SIGNATURES - len(parse_note(head.note).signatures)
-    kept = list(lines.values())[:room]
+    kept = [lines[each.key] for each in policy.witnesses if each.key in lines][:room]
     return head.note + "".join(signature_line(each.name, each.key_id, each.signature) for each in kept)
 
 
@@ -176,7 +177,11 @@ def _round(
     end = deadline
     try:
         while waiting:
-            if not patient and end == deadline and _judged(policy, _noted(head, lines), head)[0] is not None:
+            if (
+                not patient
+                and end == deadline
+                and _judged(policy, _noted(head, lines, policy), head)[0] is not None
+            ):
                 end = min(deadline, time.monotonic() + GRACE)
             left = end - time.monotonic()
             try:

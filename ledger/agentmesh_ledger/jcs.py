@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, TypeAlias
 
@@ -15,6 +16,9 @@ JsonValue: TypeAlias = "None | bool | int | float | str | Sequence[JsonValue] | 
 
 MAX_DEPTH: Final = 32
 MAX_INTEGER: Final = 2**53 - 1
+_BRACKETS: Final = re.compile(
+    rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL
+)  # or a text, whose brackets are none
 
 
 def canonical(value: JsonValue) -> bytes:
@@ -40,6 +44,8 @@ def parse(data: bytes) -> JsonValue:
 
     Raises: LedgerError(canonical), and nothing else, whatever the bytes.
     """
+    if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+        _require_shallow(data)
     try:
         value: JsonValue = json.loads(
             data.decode("utf-8"),
@@ -59,6 +65,20 @@ def parse(data: bytes) -> JsonValue:
         place = next((i for i, (a, b) in enumerate(zip(again, data, strict=False)) if a != b), len(again))
         raise LedgerError("canonical", f"not canonical JSON: byte {place} differs from the canonical form")
     return value
+
+
+def _require_shallow(data: bytes) -> None:
+    """Refuses deep nesting before the standard library's parser meets it.
+
+    Where another library has raised the recursion limit (py_ecc, which web3 brings, sets it to 100,000), that parser
+    overflows the stack and ends the process.
+    """
+    depth = 0
+    for found in _BRACKETS.finditer(data):
+        mark = found.group()
+        depth += (mark in b"[{") - (mark in b"]}")
+        if depth > MAX_DEPTH:
+            raise LedgerError("canonical", f"JSON nested deeper than {MAX_DEPTH}")
 
 
 def _is_plain(value: JsonValue, depth: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
@@ -150,6 +151,20 @@ class KeyStore:
         """
         owner = self._folder.owner("log", _require_origin(origin))
         return CosignedNote(owner.path.with_suffix(".cosigned"), self.directory)
+
+    def cosigned_notes(self) -> dict[str, str]:
+        """By origin, the notes that were cosigned, as they stand here; for a verifier, which believes none of them.
+
+        Read them before the database: a log that grows meanwhile would seem cut to a note that is newer than what is read of it.
+        Raises: LedgerError(key, unreadable).
+        """
+        found: dict[str, str] = {}
+        for path in sorted(self._folder.home("log").glob("*.cosigned")):
+            origin = unquote(path.stem)
+            text = self.cosigned(origin).text() if is_origin(origin) else None
+            if text is not None:
+                found[origin] = text
+        return found
 
     def keep_fork(self, origin: str, fork: Fork, size: int) -> Path:
         """Puts the proof that this log was forked beside its key; where 16 are kept already, gives the place of one.

@@ -15,7 +15,8 @@ from agentmesh_ledger.draft import Draft, Ports, Prepared, Receipt, prepare
 from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.export import ExportSummary, export_transcript
+from agentmesh_ledger.export import ExportSummary, export_transcript, last_selected
+from agentmesh_ledger.fork import Fork, verify_fork
 from agentmesh_ledger.gather import Gathered
 from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
@@ -143,6 +144,18 @@ class Ledger:
     def checkpoint(self) -> str:
         """The last signed checkpoint, as a note. Kept by someone else, it shows later that nothing was cut."""
         return self._now().checkpoint
+
+    def root(self, size: int) -> bytes:
+        """The root that the tree had at this size, from the stored tiles; the word of the database alone.
+
+        Raises: LedgerError(not_found) beyond the log's size; LedgerError(index, store, tile).
+        """
+        self._require_open()
+        with self._store.reading() as rows:
+            head = choose_head(rows.heads(), self._head.origin, self.place)
+            if not 0 <= size <= head.size:
+                raise LedgerError("not_found", f"the log has {head.size} entries, not {size}")
+            return tree_of(rows, head).root(size)
 
     def vkey(self) -> str:
         """The log's public key, for `--key`."""
@@ -316,20 +329,36 @@ class Ledger:
         return names
 
     def export(
-        self, out: BinaryIO, *, dialogue: str | None = None, since: str | None = None
+        self,
+        out: BinaryIO,
+        *,
+        dialogue: str | None = None,
+        since: str | None = None,
+        under: str | None = None,
     ) -> ExportSummary:
-        """Writes a transcript of the whole log, or of one dialogue with proofs.
+        """Writes a transcript of the whole log, or of one dialogue with proofs, and with the anchors recorded of it.
 
         `since` is the text of a checkpoint that the receiver holds: a dialogue's transcript then also proves
-        that the log continues it. What is written has passed the checks of its verifier: of an altered ledger
-        there is no transcript. Raises: LedgerError.
+        that the log continues it. `under` is a note that the log signed once, perhaps with the cosignatures of
+        witnesses: the transcript is then that of the log as it stood at that time. What is written has passed the checks
+        of its verifier: of an altered ledger there is no transcript. Raises: LedgerError; (consistency) where the log does
+        not continue `under`.
         """
         head = self._now()
         if dialogue is not None:
             self._require_dialogue(head, dialogue)
             self.dialogues()  # raises where messages were taken out of this dialogue into another
         old = None if since is None else open_checkpoint(since, open_head(head).keys).checkpoint
-        return export_transcript(self._store, head, out, dialogue=dialogue, since=old)
+        return export_transcript(self._store, head, out, dialogue=dialogue, since=old, under=under)
+
+    def covers(self, note: str, *, dialogue: str | None = None) -> bool:
+        """Whether a transcript under this note of the log would show all that one of today shows.
+
+        Raises: LedgerError(checkpoint, log_key) where it is no checkpoint of this log.
+        """
+        head = self._now()
+        size = open_checkpoint(note, open_head(head).keys).checkpoint.size
+        return size > last_selected(self._store, head, dialogue)
 
     def gather(self, policy: Policy, *, within: float = 5.0) -> Gathered:
         """Has the newest checkpoint cosigned by the witnesses of the policy, within so many seconds, and keeps the note.
@@ -359,6 +388,22 @@ class Ledger:
         source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
         return source.own(keys.cosigned(self.origin))
 
+    def contradict(self, note: str) -> Path:
+        """Writes the proof that this log is another branch than that of a checkpoint its key signed; the file's place.
+
+        The ledger must have been opened with its keys, beside whose log key the proof is put.
+        Raises: LedgerError(fork) where the log continues it; (checkpoint, log_key, not_found, key, failed, store).
+        """
+        source = StoredCheckpoints(self._store, self.origin, self.vkey(), self._require_keys())
+        now = source.checkpoint()
+        old, new = (open_checkpoint(each, source.keys).checkpoint for each in (note, now))
+        if old.size > new.size:
+            raise LedgerError("not_found", f"the log has {new.size} entries, not {old.size}")
+        proof = tuple(source.consistency(old.size, new.size)) if old.size < new.size else ()
+        fork = Fork(first=note, second=now, root=source.root(old.size), proof=proof)
+        verify_fork(fork, source.keys)
+        return Path(source.keep(fork, old.size))
+
     def _gathered(self, policy: Policy, within: float, *, patient: bool) -> Gathered:
         keys = self._require_keys()
         source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
@@ -381,6 +426,7 @@ class Ledger:
         keys: Sequence[str] = (),
         expect: str | None = None,
         policy: Policy | None = None,
+        blocks: Sequence[str] = (),
         limit: int = 20,
         jobs: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -390,8 +436,16 @@ class Ledger:
         Raises: LedgerError, the first failure, with the `others`.
         """
         self._require_open()
+        kept = None if self._keys is None or policy is None else self._keys.cosigned(self.origin).text()
         audit = LedgerAudit(
-            self.place, origin=self.origin, keys=keys, expect=expect, policy=policy, store=self._store
+            self.place,
+            origin=self.origin,
+            keys=keys,
+            expect=expect,
+            policy=policy,
+            cosigned=None if kept is None else {self.origin: kept},
+            blocks=blocks,
+            store=self._store,
         )
         return audit.examined(limit=limit, jobs=jobs, progress=progress)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
+from agentmesh_ledger.anchor.report import anchor_lines, anchors_json, claims_json
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.policy import PolicyEvidence
-from agentmesh_ledger.text import shown
+from agentmesh_ledger.text import moment, shown
 from agentmesh_ledger.verify import Verified
 
 
@@ -41,12 +40,17 @@ def evidence_json(found: Verified, file: str) -> dict[str, object]:
         ],
         "policy": found.policy,
         "witnesses": witnesses_json(found.witnessed),
+        "witnessed_size": None if found.witnessed is None else found.witnessed.size,
+        "anchors": anchors_json(found.anchors),
+        "claimed": claims_json(found.claimed),
+        "on_chain": dict(found.on_chain),
         "not_shown": list(found.not_shown),
     }
 
 
 def evidence_lines(found: Verified) -> list[str]:
-    """What the reports for people tell of keys, erasure, policy and the limits of it all; ids and names not yet cleaned."""
+    """What the reports for people tell of keys, erasure, policy, anchors and the limits of it all; ids and names not yet
+    cleaned."""
     lines = [f"rotated    {each.old} to {each.new} at entry {each.index}" for each in found.rotated]
     for each in found.revoked:
         disowned = f"; disowned: its entries from {each.after + 1} to {each.last}" if each.disowns else ""
@@ -56,13 +60,14 @@ def evidence_lines(found: Verified) -> list[str]:
             f"erased     {found.erased} {'part' if found.erased == 1 else 'parts'}, by tombstones that are shown"
         )
     lines += [f"policy     {found.policy}", *witness_lines(found.witnessed)]
+    lines += anchor_lines(found.anchors, found.claimed, found.on_chain)
     return lines + [f"not shown  {each}" for each in found.not_shown]
 
 
 def witness_lines(policy: PolicyEvidence | None) -> list[str]:
     """Who cosigned, and when by their own clocks, for people."""
     return [
-        f"witness    {shown(each.witness)}  at {_moment(each.time)}  {shown(each.vkey)}"
+        f"witness    {shown(each.witness)}  at {moment(each.time)}  {shown(each.vkey)}"
         for each in (() if policy is None else policy.witnesses)
     ]
 
@@ -73,13 +78,6 @@ def witnesses_json(policy: PolicyEvidence | None) -> list[dict[str, object]]:
         {"name": shown(each.witness), "vkey": each.vkey, "time": each.time}
         for each in (() if policy is None else policy.witnesses)
     ]
-
-
-def _moment(seconds: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a witness may claim a year that no calendar has
-        return f"{seconds} s after 1970"
 
 
 def failure_json(error: LedgerError, file: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import unicodedata
 from typing import Final
 
@@ -36,3 +37,11 @@ def is_dialogue(text: str) -> bool:
 def is_agent_name(text: str) -> bool:
     """Whether the text may name an agent, and so a key file."""
     return _AGENT_NAME.match(text) is not None
+
+
+def moment(seconds: int) -> str:
+    """A time that a stranger told, in seconds since 1970, as UTC."""
+    try:
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):  # a witness may claim a year that no calendar has
+        return f"{seconds} s after 1970"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
+from agentmesh_ledger.anchor.evidence import Anchored
+from agentmesh_ledger.anchor.report import anchor_limits
+from agentmesh_ledger.anchor.shown import AnchorChecks, AnchorClaim, ShownAnchors
 from agentmesh_ledger.authors import Revocation, Rotation
 from agentmesh_ledger.checkpoint import Checkpoint, SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
@@ -34,8 +37,11 @@ class Verified:
     `intact` is meant by getting this value at all: every shown entry is as signed, in its place, in the tree
     of the signed checkpoint. `complete` is another matter, in words. `pinned` says whether the log's key is one
     the caller named; otherwise the key is the log's own word. Names of signers are the signers' own claims.
-    `erased` counts the parts that tombstones name. `policy` says in words which policy was met, `witnessed` by whom;
-    `not_shown`, in plain sentences, what must not be concluded.
+    `erased` counts the parts that tombstones name. `policy` says in words which policy was met, `witnessed` by whom.
+    `anchors` is what evidence shows of where checkpoints were published, each block the record's own word unless the
+    caller named it, or a chain was asked: `on_chain` has by its hash what a node said of it. `claimed` are anchors without
+    evidence that was looked at. `not_shown`, in plain sentences, is what
+    must not be concluded.
     """
 
     entries: int
@@ -54,6 +60,9 @@ class Verified:
     revoked: tuple[Revocation, ...]
     policy: str
     witnessed: PolicyEvidence | None
+    anchors: tuple[Anchored, ...]
+    claimed: tuple[AnchorClaim, ...]
+    on_chain: Mapping[str, str]
     not_shown: tuple[str, ...]
 
 
@@ -63,6 +72,7 @@ def verify_transcript(
     keys: Sequence[str] = (),
     expect: str | None = None,
     policy: Policy | None = None,
+    blocks: Sequence[str] = (),
     limit: int = 20,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -70,14 +80,15 @@ def verify_transcript(
     """The evidence that a transcript gives. Reads it once, as a stream, in memory that does not grow with it.
 
     `keys` pins the log's key (vkeys), and so do the logs of a `policy`, which the checkpoint must meet; `expect` is
-    the text of a checkpoint the caller holds. After a failure the rest is looked at all the same, until `limit` failures are found. `jobs` is how many processes may work, None
+    the text of a checkpoint the caller holds; `blocks` are hashes of blocks of a chain that the caller knows, in each of
+    which an anchor must then stand. After a failure the rest is looked at all the same, until `limit` failures are found. `jobs` is how many processes may work, None
     for one a core; a short transcript needs none. `progress` is told entries done and of how many, every 1000 or so
     (of a dialogue the number is not known: then it is that of the log).
     Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
         cannot be read.
     """
     with _opened(source) as stream:
-        audit = TranscriptAudit(stream, keys=keys, expect=expect, policy=policy)
+        audit = TranscriptAudit(stream, keys=keys, expect=expect, policy=policy, blocks=blocks)
         return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
 
@@ -103,6 +114,7 @@ class TranscriptAudit:
         keys: Sequence[str] = (),
         expect: str | None = None,
         policy: Policy | None = None,
+        blocks: Sequence[str] = (),
     ) -> None:
         pins = pinned_keys(keys, policy)
         self._reader = TranscriptReader(source)
@@ -113,6 +125,7 @@ class TranscriptAudit:
             self._expect = open_expected(expect, self._signed.keys)
             self._checks = LogChecks(self._signed, dialogue=self.header.dialogue, expect=self._expect)
             _require_consistency(self.header, self._signed.checkpoint, self._expect)
+            self._anchors = AnchorChecks(self.header.origin, blocks)
         except LedgerError as error:
             error.locate(line=1)
             raise
@@ -120,6 +133,9 @@ class TranscriptAudit:
         self._finished = False
 
     def __iter__(self) -> Iterator[Record]:
+        anchors = ShownAnchors(self._checks, self._anchors)
+        for anchor in self._reader.anchors():
+            anchors.take(anchor, self._reader.line)
         for line in self._reader:
             try:
                 record = self._checks.entry(line.index, line.entry, line.openings, line.proof)
@@ -128,11 +144,8 @@ class TranscriptAudit:
                 error.locate(line=self._reader.line)
                 raise
             yield record
-        try:
-            self._checks.finish()
-        except LedgerError as error:
-            error.locate(line=self._reader.line)
-            raise
+        for fault in self._endings():
+            raise fault
         self._finished = True
 
     def examined(self, *, limit: int, jobs: int | None, progress: Progress | None) -> Verified:
@@ -141,17 +154,44 @@ class TranscriptAudit:
         Raises: LedgerError, as `verify_transcript` says.
         """
         findings, reader, checks = Findings(limit), self._reader, self._checks
+        self._examine_anchors(findings)
         terms = Terms(checkpoint=checks.checkpoint, proof=checks.dialogue is not None)
         with Crew(terms, "lines", jobs) as crew:
             known = checks.checkpoint.size if checks.dialogue is None else 0
             judged = crew.judged(reader.chunks(CHUNK_ENTRIES, CHUNK_BYTES), known)
             if examine(checks, judged, findings, line=reader.line + 1, progress=progress):
-                for error in (*reader.endings, *checks.endings()):
-                    error.locate(line=reader.line)
+                for error in (*reader.endings, *self._endings()):
                     findings.add(error)
         findings.settle()
         self._finished = True
         return self.verified()
+
+    def _examine_anchors(self, findings: Findings) -> None:
+        """Reads the anchor lines, on behind each whose evidence fails.
+
+        Raises: LedgerError, with what was found before, where a line is no anchor line, or too many failed.
+        """
+        anchors = ShownAnchors(self._checks, self._anchors)
+        shown_lines = self._reader.anchors()
+        while not findings.full:
+            try:
+                line = next(shown_lines, None)
+            except LedgerError as error:
+                findings.add(error)
+                break
+            if line is None:
+                return
+            try:
+                anchors.take(line, self._reader.line)
+            except LedgerError as error:
+                findings.add(error)
+        findings.settle()
+
+    def _endings(self) -> list[LedgerError]:
+        found = self._checks.endings()
+        for error in found:
+            error.locate(line=self._reader.line)
+        return [*found, *self._anchors.endings()]
 
     def verified(self) -> Verified:
         """The evidence.
@@ -160,13 +200,21 @@ class TranscriptAudit:
         """
         if not self._finished:
             raise LedgerError("truncated", "the transcript has not been read to its end")
-        return evidence(self._checks, self._signed, pinned=self._pinned, policy=self._witnessed)
+        return evidence(
+            self._checks, self._signed, pinned=self._pinned, policy=self._witnessed, anchors=self._anchors
+        )
 
 
 def evidence(
-    checks: LogChecks, signed: SignedCheckpoint, *, pinned: bool, policy: PolicyEvidence | None
+    checks: LogChecks,
+    signed: SignedCheckpoint,
+    *,
+    pinned: bool,
+    policy: PolicyEvidence | None,
+    anchors: AnchorChecks | None = None,
 ) -> Verified:
     """The finished checks as a value."""
+    anchored = () if anchors is None else tuple(anchors.anchored)
     authors = checks.authors
     return Verified(
         entries=checks.entries,
@@ -185,9 +233,12 @@ def evidence(
         erased=checks.erased,
         rotated=tuple(authors.rotated.values()),
         revoked=tuple(authors.revoked.values()),
-        policy=NO_POLICY if policy is None else str(policy),
+        policy=NO_POLICY if policy is None else f"{policy}{_reach(policy, signed.checkpoint.size)}",
         witnessed=policy,
-        not_shown=_not_shown(checks, pinned=pinned),
+        anchors=anchored,
+        claimed=() if anchors is None else tuple(anchors.claims),
+        on_chain={},
+        not_shown=(*_not_shown(checks, pinned=pinned, policy=policy), *anchor_limits(anchored)),
     )
 
 
@@ -305,6 +356,14 @@ def beyond(policy: PolicyEvidence | None) -> str:
     return "; nothing here shows whether the log went on after this checkpoint (no witness signed it)"
 
 
+def _reach(policy: PolicyEvidence, size: int) -> str:
+    """How much of a log of this size the witnesses have signed for, where that is not all of it (SPEC L-128)."""
+    left = size - policy.size
+    if not left:
+        return ""
+    return f", for the first {policy.size} entries; {left} after them {'is' if left == 1 else 'are'} not witnessed yet"
+
+
 def _completeness(checks: LogChecks, policy: PolicyEvidence | None) -> str:
     size = checks.checkpoint.size
     if checks.dialogue is None:
@@ -318,13 +377,15 @@ def _completeness(checks: LogChecks, policy: PolicyEvidence | None) -> str:
     return text + beyond(policy)
 
 
-def _not_shown(checks: LogChecks, *, pinned: bool) -> tuple[str, ...]:
+def _not_shown(checks: LogChecks, *, pinned: bool, policy: PolicyEvidence | None) -> tuple[str, ...]:
     found = [
         "that any statement is true",
         "when anything was said: the times are the authors' claims",
         "who holds the keys: the names are the signers' own",
         "whether the log went on after this checkpoint",
     ]
+    if policy is not None and policy.size < checks.checkpoint.size:
+        found.append(f"that a witness saw the entries from {policy.size} on: they are not cosigned yet")
     if not pinned:
         found.append("that this is the log you mean: its key is self-asserted, as you named none")
     if checks.dialogue is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import re
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -15,7 +15,6 @@ from urllib.parse import urlsplit
 
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.cosignature import CosignerKey, cosignatures
-from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.fork import Fork, verify_fork
 from agentmesh_ledger.jcs import MAX_INTEGER
@@ -23,6 +22,7 @@ from agentmesh_ledger.note import MAX_NOTE, NoteSignature, VerifierKey, parse_no
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import verify_consistency
 from agentmesh_ledger.web import bounded_opener, is_prefix
+from agentmesh_ledger.witness.request import Submission, write_submission
 
 Refusal: TypeAlias = Literal["not_asked", "unreachable", "slow", "refused", "nonsense"]
 
@@ -112,11 +112,12 @@ class Visit:
 
     def _submit(self, old: int) -> _Reply:
         head = self.head.checkpoint
-        proof = self.source.consistency(old, head.size)
+        proof = tuple(self.source.consistency(old, head.size))
         # Never shown to anyone before it was held against what the log signed (SPEC L-88).
         verify_consistency(old, head.size, proof, self.source.root(old), head.root)
-        lines = [f"old {old}", *map(encode64, proof), "", self.head.note]
-        return self._post("\n".join(lines).encode("utf-8"))
+        return self._asked(
+            "add-checkpoint", write_submission(Submission(old=old, proof=proof, note=self.head.note))
+        )
 
     def _line(self, body: bytes) -> NoteSignature:
         """The cosignature in an answer; lines of others are ignored, one of this witness must hold."""
@@ -153,17 +154,16 @@ class Visit:
     def _contradicted(self, old: int, body: bytes) -> Exception:
         """What it means that the witness did not take a proof that holds for this log."""
         head = self.head.checkpoint
-        try:
-            note = body.decode("utf-8")
-            theirs = open_checkpoint(note, self.head.keys).checkpoint
-        except (LedgerError, UnicodeDecodeError):
+        found = self._signed(body) or self._signed(self._monitored())
+        if found is None:
             return LedgerError(
                 "forked",
                 f"the witness {shown(self.name, 60)} says that its checkpoint of {old} entries is of another tree than this"
                 " log's: one of two branches was put in the other's place",
-                hint="It sent no checkpoint of the log, so there is no proof yet. Its operator has one: with it and"
+                hint="It showed no checkpoint of the log, so there is no proof yet. Its operator has one: with it and"
                 " an export of the whole log `agentmesh-verify fork` tells",
             )
+        note, theirs = found
         if theirs.size > head.size:
             return self._behind(theirs.size)
         fork = Fork(
@@ -189,7 +189,24 @@ class Visit:
             hint="That file proves it to anyone: `agentmesh-verify fork FILE --key VKEY`",
         )
 
-    def _post(self, body: bytes) -> _Reply:
+    def _signed(self, body: bytes) -> tuple[str, Checkpoint] | None:
+        """The checkpoint in these bytes, where the log signed it."""
+        try:
+            note = body.decode("utf-8")
+            return note, open_checkpoint(note, self.head.keys).checkpoint
+        except (LedgerError, UnicodeDecodeError):
+            return None
+
+    def _monitored(self) -> bytes:
+        """The newest checkpoint of the log as a witness may serve it, for one that refuses without showing why."""
+        digest = hashlib.sha256(self.head.checkpoint.origin.encode("utf-8")).hexdigest()
+        try:
+            reply = self._asked(f"{digest}/checkpoint", None)
+        except Refused:
+            return b""
+        return reply.body if reply.status == 200 else b""
+
+    def _asked(self, path: str, body: bytes | None) -> _Reply:
         """What the witness answers, within the time left and a bounded size. Redirects are not followed."""
         left = self.deadline - time.monotonic()
         if left <= 0 or self.over():
@@ -197,10 +214,9 @@ class Visit:
         if not is_prefix(self.url) or urlsplit(self.url).scheme not in ("http", "https"):
             raise Refused("not_asked", "its URL in the policy is no http(s) URL")
         request = urllib.request.Request(
-            self.url.rstrip("/") + "/add-checkpoint",
+            f"{self.url.rstrip('/')}/{path}",
             data=body,
             headers={"Content-Type": "text/plain; charset=utf-8", "User-Agent": "agentmesh"},
-            method="POST",
         )
         try:
             with bounded_opener(left).open(request, timeout=left) as response:
@@ -208,7 +224,7 @@ class Visit:
         except urllib.error.HTTPError as error:
             with error:
                 return _Reply(status=error.code, body=_bounded(_rest(error)))
-        except (TimeoutError, http.client.HTTPException, OSError) as error:
+        except (http.client.HTTPException, OSError) as error:
             raise _unanswered(error) from error
         except ValueError as error:  # the standard library's own parsing of what a server sent
             raise Refused("nonsense", "its answer is malformed") from error
@@ -223,7 +239,7 @@ def _rest(error: urllib.error.HTTPError) -> bytes:
 
 def _unanswered(error: Exception) -> Refused:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(cause, TimeoutError | socket.timeout):
+    if isinstance(cause, TimeoutError):
         return Refused("slow", "it gave no answer in time")
     if isinstance(cause, http.client.HTTPException) and not isinstance(cause, http.client.RemoteDisconnected):
         return Refused("nonsense", f"its answer is no HTTP: {type(cause).__name__}")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from agentmesh_ledger import LedgerError
 from agentmesh_ledger.encoding import decode64, decode_hash, encode64
-from agentmesh_ledger.jcs import canonical, parse
+from agentmesh_ledger.jcs import MAX_DEPTH, canonical, parse
 from agentmesh_ledger.text import is_origin, shown
 
 integers = st.integers(-(2**53) + 1, 2**53 - 1)
@@ -165,3 +167,23 @@ def test_a_mapping_that_is_no_dict_is_written_like_one_whatever_numbers_are_in_i
     plain = {"x": {"b": 1.5, "a": [{"\N{DESERET CAPITAL LETTER EW}": [1, 2]}]}}
     assert canonical(MappingProxyType({"x": inner})) == canonical(plain)
     assert canonical(MappingProxyType({"a": 1})) == b'{"a":1}'
+
+
+def test_deep_nesting_is_refused_where_another_library_has_raised_the_recursion_limit() -> None:
+    program = (
+        "import sys\nsys.setrecursionlimit(100_000)\nfrom agentmesh_ledger.errors import LedgerError\n"
+        "from agentmesh_ledger.jcs import parse\n"
+        "for data in (b'[' * 90_000, b'{\"a\":' * 90_000, b'[' * 90_000 + b']' * 90_000):\n"
+        "    try:\n        parse(data)\n    except LedgerError as error:\n        print(error.message)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["JSON nested deeper than 32"] * 3)
+
+
+def test_brackets_within_texts_are_no_nesting() -> None:
+    value = ["[" * 40, '"' + "{" * 40, "\\" + "[" * 40 + '\\"', [[["]"]]]]
+    assert parse(canonical(value)) == value
+    deep: object = 0
+    for _ in range(MAX_DEPTH):
+        deep = [deep]
+    assert parse(b"[" * MAX_DEPTH + b"0" + b"]" * MAX_DEPTH) == deep

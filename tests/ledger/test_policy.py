@@ -304,6 +304,19 @@ def test_a_policy_without_quorum_cut_off_or_too_long_is_refused(policy: str) -> 
 
 
 @pytest.mark.spec("L-48")
+def test_where_logs_and_witnesses_are_asked_is_read_and_counts_for_nothing(
+    note: str, policy: str, forge
+) -> None:
+    parsed = parse_policy(policy.encode())
+    assert [each.url for each in parsed.witnesses if each.name == "Y2"] == ["https://Y2.example/"]
+    assert [each.url for each in parsed.witnesses if each.name == "X1"] == [None]
+    assert len(parsed.log_urls) == len(parsed.logs)
+    (key,) = [each for each in policy.splitlines() if each.startswith("log ")][:1]
+    anywhere = parse_policy(policy.replace(key, f"{key.split()[0]} {key.split()[1]} no-url-at-all").encode())
+    assert anywhere.log_urls[0] == "no-url-at-all" and anywhere.logs == parsed.logs
+
+
+@pytest.mark.spec("L-48")
 def test_names_are_octets_and_large_policies_are_read() -> None:
     lines = [b"witness K " + vkey("X1").encode(), b"witness \xe2\x84\xaa " + vkey("X2").encode()]
     lines.append(b"witness \xff\xfe " + vkey("X3").encode() + b" https://\xff/")

@@ -2,7 +2,7 @@
 
 from agentmesh.serving.signing.client import signed_transport
 from agentmesh.serving.signing.failures import CODES, SigningError, SigningReason, reason_of
-from agentmesh.serving.signing.identity import KEY, LAG, Signing, claims
+from agentmesh.serving.signing.identity import KEY, LAG, USAGE_KEY, Bookkeeper, Signing, claims
 from agentmesh.serving.signing.known import KnownKeys
 from agentmesh.serving.signing.memory import memory_transport
 from agentmesh.serving.signing.nonces import NonceStore
@@ -13,6 +13,8 @@ __all__ = [
     "CODES",
     "KEY",
     "LAG",
+    "USAGE_KEY",
+    "Bookkeeper",
     "Exchange",
     "KnownKeys",
     "Mode",

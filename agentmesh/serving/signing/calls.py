@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from mcp.types import (
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from agentmesh.serving.signing.failures import CODES, REASON, SigningError, SigningReason
-from agentmesh.serving.signing.identity import KEY, Signing
+from agentmesh.serving.signing.identity import KEY, USAGE_KEY, Signing
 from agentmesh.serving.signing.record import RECORDED, Entry, Journal, Written, exchange_draft, wire_dialogue
 from agentmesh.serving.signing.statements import (
     BARE,
@@ -44,6 +44,7 @@ from agentmesh_ledger.text import is_dialogue
 
 MAX_UNDER_WAY: Final = 4_096
 _DID: Final = "did:key:"
+_BILLED: Final = "tools/call"
 _NEGOTIATION: Final = frozenset({"initialize", "server/discover"})
 
 
@@ -115,6 +116,10 @@ class Calls:
         asked = self._asked(request.method, params, key, agent, dialogue)
         if asked.sealed is not None:
             meta[KEY] = asked.sealed.wire
+            if self._signing.usage is not None and request.method == _BILLED:
+                given_back = self._signing.usage.sent(asked, key)
+                if given_back is not None:
+                    meta[USAGE_KEY] = given_back
         self._under_way[coerce_request_id(request.id)] = self._call(asked, key)
         return _with_meta(request, params, meta)
 
@@ -196,7 +201,19 @@ class Calls:
                 settled = Settled(item=SessionMessage(_unsigned_error(answer)))
         if call.entry is None:
             return settled
-        return replace(settled, written=call.entry.answer(self._received(call, answer, sealed, refused)))
+        received = self._received(call, answer, sealed, refused)
+        books = () if refused is not None else self._books(call.asked, sealed, answer)
+        return replace(settled, written=call.entry.answer(received, *books))
+
+    def _books(
+        self, asked: Asked, sealed: SealedStatement | None, answer: JSONRPCResponse | JSONRPCError
+    ) -> Sequence[Draft]:
+        """What is recorded of the receipt that came with an answer that is let in, if any."""
+        usage = self._signing.usage
+        if usage is None or asked.method != _BILLED or isinstance(answer, JSONRPCError):
+            return ()
+        statement = None if sealed is None else sealed.statement
+        return usage.received(asked, statement, _carrier(answer).get(USAGE_KEY))
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.

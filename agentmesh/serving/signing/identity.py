@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from agentmesh.serving.signing.failures import SigningError
 from agentmesh.serving.signing.policy import Policy
-from agentmesh_ledger import AgentKey, JsonValue, KeyStore
+from agentmesh_ledger import AgentKey, Draft, JsonValue, KeyStore
 from agentmesh_ledger.log import Ledger
+from agentmesh_ledger.statement import Statement
+
+if TYPE_CHECKING:
+    from agentmesh.serving.signing.statements import Asked
 
 KEY: Final = "dev.agentmesh/statement"
 """Where a statement stands in `_meta`, or in the data of an error."""
+USAGE_KEY: Final = "dev.agentmesh/usage"
+"""Where a receipt stands in the `_meta` of a result, and those that are given back in the `_meta` of a request."""
 LAG: Final = 0.05
 """Seconds that a record may lag behind, unless somebody says otherwise."""
+
+
+class Bookkeeper(Protocol):
+    """Who sees what is called over a signed connection, and deals with the receipts for it. It never raises."""
+
+    def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
+        """A call goes out, signed by the key; what is to go with it in its `_meta`, None for nothing."""
+
+    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
+        """The call was answered, by the good statement or without any; what was offered with it.
+
+        Returns what is to be recorded of that.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +41,7 @@ class Signing:
     """A side's identity, policy and record. Without a `ledger` nothing is recorded.
 
     `subject` is its own name for itself, `agent@origin`. `keys` holds the keys of agents that `claims` may name;
-    `dialogue` is that of calls which claim none. Who answers may leave calls that are not signed to what else it records of
+    `dialogue` is that of calls which claim none; `usage` keeps the books of who calls, and needs a `ledger`. Who answers may leave calls that are not signed to what else it records of
     them: `record_unsigned`.
 
     The record may lag `lag` seconds behind the answers that are let in, or out: no call waits for a disk then, and many share
@@ -36,6 +56,7 @@ class Signing:
     ledger: Ledger | None = None
     keys: KeyStore | None = None
     dialogue: str | None = None
+    usage: Bookkeeper | None = None
     record_unsigned: bool = True
     lag: float = LAG
 

@@ -148,14 +148,17 @@ class Entry:
         assert self._written is not None
         return (await durable(self._written))[0].index
 
-    def answer(self, answer: Draft) -> tuple[Written, ...]:
-        """Hands in the answer, and the request where that was not done yet. Returns what is to be waited for."""
+    def answer(self, *answer: Draft) -> tuple[Written, ...]:
+        """Hands in the answer with what belongs to it, and the request where that was not done yet.
+
+        Returns what is to be waited for.
+        """
         lag = self._journal.lag
         if self._written is None:
-            self._written = self._hand_in([self._request, answer], lag)
+            self._written = self._hand_in([self._request, *answer], lag)
             written: tuple[Written, ...] = (self._written,)
         else:
-            written = self._written, self._hand_in([answer], lag)
+            written = self._written, self._hand_in(answer, lag)
         return () if self._journal.lag > 0 else written
 
     def _hand_in(self, drafts: Sequence[Draft], within: float = 0.0) -> Written:

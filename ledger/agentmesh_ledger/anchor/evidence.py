@@ -66,11 +66,16 @@ def verify_evidence(
     """What the evidence shows of this checkpoint.
 
     `blocks` are the hashes of those that the auditor looked up; `contract` is the address that must have logged it, for
-    which the auditor knows the code. Raises: LedgerError(anchor), and nothing else, whatever the value.
+    which the auditor knows the code. Raises: LedgerError(anchor), and nothing else, whatever the value; but
+    LedgerError(no_extra) for a timestamp where the extra `ots` is missing, which says nothing against it.
     """
     evidence = _bounded(value)
     if evidence.get("type") == EVM_RECEIPT:
         return _verify_receipt(evidence, origin, size, root, blocks, contract)
+    if evidence.get("type") == OPENTIMESTAMPS:
+        from agentmesh_ledger.anchor.ots import verify_ots  # most readers have none
+
+        return verify_ots(evidence, size=size, root=root, origin=origin, blocks=blocks)
     kind = evidence.get("type")
     raise LedgerError(
         "anchor", f"{shown(kind if isinstance(kind, str) else 'nothing')!r} is no evidence known here"
@@ -80,7 +85,7 @@ def verify_evidence(
 def is_pinned(block_hash: str, blocks: frozenset[str]) -> bool:
     """Whether the auditor named this block, with or without `0x` and in either case."""
     plain = block_hash.lower().removeprefix("0x")
-    return any(each.lower().removeprefix("0x") == plain for each in blocks)
+    return plain != "" and any(each.lower().removeprefix("0x") == plain for each in blocks)
 
 
 def _verify_receipt(

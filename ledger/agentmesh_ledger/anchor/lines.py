@@ -1,4 +1,4 @@
-"""The anchor lines of a transcript: that a checkpoint of the log was published, and the evidence of it (SPEC section 11)."""
+"""The anchor lines of a transcript: that a checkpoint of the log was published, and the evidence of it (SPEC L-106 to L-119)."""
 
 from __future__ import annotations
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from agentmesh_ledger.anchor.shown import AnchorChecks
 from agentmesh_ledger.checkpoint import SignedCheckpoint, open_checkpoint
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.crew import Crew
@@ -17,9 +18,10 @@ from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.policy import Policy, PolicyEvidence
 from agentmesh_ledger.record import Opening, Outline, Record
 from agentmesh_ledger.run import Run
+from agentmesh_ledger.store.anchors import verify_anchors
 from agentmesh_ledger.store.columns import EntryRow, HeadRow, Totals
 from agentmesh_ledger.store.contract import Store
-from agentmesh_ledger.store.nodes import TileChecks
+from agentmesh_ledger.store.nodes import TileChecks, tree_of
 from agentmesh_ledger.store.opening import open_store
 from agentmesh_ledger.store.rows import Rows
 from agentmesh_ledger.store.schema import whole_blocks
@@ -44,6 +46,8 @@ def verify_ledger(
     keys: Sequence[str] = (),
     expect: str | None = None,
     policy: Policy | None = None,
+    cosigned: Mapping[str, str] | None = None,
+    blocks: Sequence[str] = (),
     limit: int = 20,
     jobs: int | None = None,
     progress: Progress | None = None,
@@ -51,11 +55,15 @@ def verify_ledger(
     """The evidence that a ledger file gives, everything recomputed from the stored bytes.
 
     Reads one consistent state while writers go on. `origin` picks the log where a file holds several.
-    `keys`, `expect`, `policy`, `limit`, `jobs` and `progress` are those of `verify_transcript`.
+    `keys`, `expect`, `policy`, `blocks`, `limit`, `jobs` and `progress` are those of `verify_transcript`. `cosigned` has, by origin, the
+    notes that were cosigned and stand beside the keys of logs (`KeyStore.cosigned_notes`), read before this is called: one counts for
+    a policy where the log continues it.
     Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
         cannot be read.
     """
-    audit = LedgerAudit(path, origin=origin, keys=keys, expect=expect, policy=policy)
+    audit = LedgerAudit(
+        path, origin=origin, keys=keys, expect=expect, policy=policy, cosigned=cosigned, blocks=blocks
+    )
     return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
 
@@ -70,6 +78,8 @@ class LedgerAudit:
         keys: Sequence[str] = (),
         expect: str | None = None,
         policy: Policy | None = None,
+        cosigned: Mapping[str, str] | None = None,
+        blocks: Sequence[str] = (),
         store: Store | None = None,
     ) -> None:
         """`store` is one that is open already and stays so; then the path is not looked at."""
@@ -78,8 +88,11 @@ class LedgerAudit:
         self._origin = origin
         self._pins = pinned_keys(keys, policy)
         self._policy = policy
+        self._cosigned: Mapping[str, str] = {} if cosigned is None else cosigned
         self._witnessed: PolicyEvidence | None = None
         self._note = expect
+        self._blocks = blocks
+        self._anchors: AnchorChecks | None = None
         self._result: Verified | None = None
 
     def __iter__(self) -> Iterator[Record]:
@@ -147,6 +160,9 @@ class LedgerAudit:
                     _require_whole(rows, head, walk, None if findings.any else tiles)
                 except LedgerError as error:
                     findings.add(error)
+        findings.settle()  # behind a failure what an anchor claims of the tree would be another one
+        for fault in self._anchor_faults(rows, head):
+            findings.add(fault)
         findings.settle()
         self._result = self._evidence(checks, signed)
         return self._result
@@ -165,10 +181,19 @@ class LedgerAudit:
                 yield record
         checks.finish()
         _require_whole(rows, head, walk, tiles)
+        for error in self._anchor_faults(rows, head):
+            raise error
         self._result = self._evidence(checks, signed)
 
+    def _anchor_faults(self, rows: Rows, head: HeadRow) -> Iterator[LedgerError]:
+        self._anchors = AnchorChecks(head.origin, self._blocks)
+        yield from verify_anchors(rows, head, self._anchors)
+        yield from self._anchors.endings()
+
     def _evidence(self, checks: LogChecks, signed: SignedCheckpoint) -> Verified:
-        return evidence(checks, signed, pinned=bool(self._pins), policy=self._witnessed)
+        return evidence(
+            checks, signed, pinned=bool(self._pins), policy=self._witnessed, anchors=self._anchors
+        )
 
     def _begin(self, rows: Rows, place: str) -> tuple[HeadRow, SignedCheckpoint, LogChecks]:
         # First: the pages of a file made for it can be walked for ever, and this walks each but once.
@@ -178,8 +203,44 @@ class LedgerAudit:
         head = choose_head(rows.heads(), self._origin, place)
         signed = open_head(head, self._pins)
         require_pinned(signed, self._pins)
-        self._witnessed = witnessed(head.checkpoint, signed, self._policy)
+        self._witnessed = self._judged(rows, head, signed)
         return head, signed, LogChecks(signed, expect=open_expected(self._note, signed.keys))
+
+    def _judged(self, rows: Rows, head: HeadRow, signed: SignedCheckpoint) -> PolicyEvidence | None:
+        """Who witnessed the checkpoint in the head, or else the one kept with its cosignatures (SPEC L-128)."""
+        note = None if self._policy is None else self._cosigned.get(head.origin)
+        if note is not None:
+            # Before anything else: it is signed by this log's key, whoever witnessed it.
+            _require_continued(rows, head, note, signed)
+        try:
+            return witnessed(head.checkpoint, signed, self._policy)
+        except LedgerError as error:
+            if note is None or error.reason != "policy":
+                raise
+        return witnessed(note, signed, self._policy)
+
+
+def _require_continued(rows: Rows, head: HeadRow, note: str, signed: SignedCheckpoint) -> None:
+    """Refuses a log that does not continue the checkpoint that was cosigned. The tiles are held to the entries later."""
+    try:
+        cosigned = open_checkpoint(note, signed.keys).checkpoint
+    except LedgerError as error:
+        raise LedgerError(error.reason, f"the cosigned checkpoint beside the key: {error.message}") from error
+    if cosigned.size > head.size:
+        raise LedgerError(
+            "rollback",
+            "the log is shorter than its cosigned checkpoint says: it was cut, or put back from an older copy",
+            expected=f"at least {cosigned.size} entries",
+            found=str(head.size),
+        )
+    root = tree_of(rows, head).root(cosigned.size)
+    if root != cosigned.root:
+        raise LedgerError(
+            "consistency",
+            f"the first {cosigned.size} entries are not those of the log's cosigned checkpoint: it was forked",
+            expected=cosigned.root.hex(),
+            found=root.hex(),
+        )
 
 
 def choose_head(heads: Sequence[HeadRow], origin: str | None, place: str) -> HeadRow:

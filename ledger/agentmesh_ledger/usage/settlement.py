@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, public_key
 from agentmesh_ledger.jcs import JsonValue, canonical
+from agentmesh_ledger.record import Record
 from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.tree import Edge, collect, fold_proof, inclusion_nodes, leaf_hash
 from agentmesh_ledger.usage.balances import Accounts, Balance, accounts_of
 from agentmesh_ledger.usage.receipt import is_unit
-
-if TYPE_CHECKING:
-    from agentmesh_ledger.log import Ledger
 
 SETTLEMENT: Final = "settlement"
 LEAF_FORMAT: Final = "agentmesh-balance/v1"
 # As texts: a sum may be beyond what JSON's numbers carry everywhere.
 _AMOUNT: Final = re.compile(r"(0|-?[1-9][0-9]{0,39})\Z")
 _FIELDS: Final = frozenset({"agent", "balance", "earned", "format", "log", "spent", "unit"})
+
+
+class Log(Protocol):
+    """An open `Ledger`, as far as it is read here: the verifier does without the database."""
+
+    @property
+    def origin(self) -> str:
+        """The log's name."""
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[Record]:
+        """Its records in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +77,7 @@ def settled(accounts: Accounts) -> Settlement:
     )
 
 
-def settlement_root(ledger: Ledger, size: int | None = None) -> bytes:
+def settlement_root(ledger: Log, size: int | None = None) -> bytes:
     """The root of the balances after the first `size` entries of an open ledger, all where that is None.
 
     Reads all of them, and holds their signatures: seconds for tens of thousands of entries.
@@ -77,14 +86,14 @@ def settlement_root(ledger: Ledger, size: int | None = None) -> bytes:
     return settled(ledger_accounts(ledger, size)).root()
 
 
-def ledger_accounts(ledger: Ledger, size: int | None = None) -> Accounts:
+def ledger_accounts(ledger: Log, size: int | None = None) -> Accounts:
     """The accounts after the first `size` entries of an open ledger, all where that is None.
 
-    Raises: LedgerError; (index) where it has fewer.
+    Raises: LedgerError; (refused) where it has fewer.
     """
     found = accounts_of(ledger.origin, ledger.read(0, size))
     if size is not None and found.size < size:
-        raise LedgerError("index", f"the log has {found.size} entries, not {size}")
+        raise LedgerError("refused", f"the log has {found.size} entries, not {size}")
     return found
 
 

@@ -24,5 +24,6 @@ def test_a_command_from_elsewhere_is_noticed() -> None:
 
 def test_doctor_says_what_is_there(agentmesh: Callable[..., Any]) -> None:
     done = agentmesh("doctor")
-    assert "extra     store    present" in done.out
+    for extra in ("store", "witness", "chain", "ots"):
+        assert f"extra     {extra:<8} present" in done.out
     assert "threads   a model takes" in done.out

@@ -13,7 +13,7 @@ from agentmesh.cli.app import app
 
 VERBS = {
     "init", "run", "show", "log", "export", "replay", "verify", "keys", "pins", "models", "ledger", "serve", "doctor",
-    "connect", "witness",
+    "connect", "witness", "anchor", "accounts",
 }  # fmt: skip
 
 

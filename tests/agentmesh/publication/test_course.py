@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
-from agentmesh.events import Anchored, AnchorState, Event, Notice, Witnessed
+from agentmesh.events import Anchored, AnchorState, Event, Listener, Notice, Witnessed
 from agentmesh.publication import Publication, published
 from agentmesh_ledger import LedgerError
 
@@ -54,18 +54,23 @@ class Cosigners:
 @dataclass
 class Chain:
     log: Log
-    states: Iterator[AnchorState] = field(default_factory=lambda: iter(["sent", "pending", "recorded"]))
+    states: Iterator[AnchorState] = field(default_factory=lambda: iter(["waiting", "pending", "recorded"]))
     due: bool = False
     error: LedgerError | None = None
     hold: threading.Event | None = None
+    closed: bool = False
+    tx: str | None = "0x01"
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
             raise self.error
         return ()
 
-    def is_due(self) -> bool:
-        return self.due
+    def tend(self) -> Anchored | None:
+        return self.step() if self.due else None
+
+    def close(self) -> None:
+        self.closed = True
 
     def step(self) -> Anchored | None:
         if self.error is not None:
@@ -79,7 +84,7 @@ class Chain:
         size = self.log.size
         if state == "recorded":
             self.log.size += 1  # the anchor's own entry
-        return Anchored(state=state, size=size, tx="0x01")
+        return Anchored(state=state, size=size, tx=self.tx)
 
 
 def publication(
@@ -90,12 +95,13 @@ def publication(
     anchors: Chain | None = None,
     every: float = 600.0,
     within: float = 60.0,
+    listen: Listener | None = None,
 ) -> Publication:
     return Publication(
         witnesses=witnesses,
         anchors=anchors,
         size=lambda: log.size,
-        listen=heard.append,
+        listen=listen or heard.append,
         every=every,
         within=within,
     )
@@ -109,13 +115,19 @@ async def until(held: Callable[[], bool]) -> None:
 
 async def test_the_last_checkpoint_is_anchored_and_the_anchors_own_entry_cosigned_after_it() -> None:
     log, heard = Log(), list[Event]()
-    shown = publication(log, heard, witnesses=Cosigners(log), anchors=Chain(log))
+    anchors = Chain(log)
+    shown = publication(log, heard, witnesses=Cosigners(log), anchors=anchors)
     async with published(shown):
         log.size = 7
         await shown.finish()
-        assert log.shown == ["sent 7", "pending 7", "recorded 7", "cosigned 8"]
-    assert log.shown[4:] == []  # leaving does not do it again
-    assert [event.state for event in heard if isinstance(event, Anchored)] == ["sent", "pending", "recorded"]
+        assert log.shown == ["waiting 7", "pending 7", "recorded 7", "cosigned 8"]
+        assert not anchors.closed
+    assert log.shown[4:] == [] and anchors.closed  # leaving does not do it again
+    assert [event.state for event in heard if isinstance(event, Anchored)] == [
+        "waiting",
+        "pending",
+        "recorded",
+    ]
     assert isinstance(heard[-1], Witnessed) and heard[-1].size == 8
 
 
@@ -133,6 +145,23 @@ async def test_a_mesh_that_recorded_nothing_shows_nothing() -> None:
     assert (log.shown, heard) == ([], [])
 
 
+async def test_a_mesh_that_recorded_nothing_does_not_wait_for_a_chain_that_is_down() -> None:
+    log, heard = Log(), list[Event]()
+    anchors = Chain(log, states=iter(["waiting"] * 1000), due=True, tx=None)
+    with anyio.fail_after(20):
+        async with published(publication(log, heard, anchors=anchors)):
+            await until(lambda: bool(heard))
+    assert [type(event) for event in heard] == [Anchored]
+
+
+async def test_an_anchor_of_an_earlier_run_is_gone_on_with_although_nothing_is_new() -> None:
+    log, heard = Log(), list[Event]()
+    anchors = Chain(log, states=iter(["pending", "pending", "recorded"]), due=True)
+    async with published(publication(log, heard, anchors=anchors)):
+        await until(lambda: bool(heard))
+    assert log.shown[-1] == "recorded 3"
+
+
 @pytest.mark.parametrize("reason", ["rollback", "forked"])
 @pytest.mark.parametrize("who", ["witnesses", "anchors"])
 async def test_a_log_that_is_not_what_they_hold_is_refused_before_anything_is_signed(
@@ -146,7 +175,8 @@ async def test_a_log_that_is_not_what_they_hold_is_refused_before_anything_is_si
     with pytest.raises(LedgerError) as caught:
         async with published(publication(log, heard, witnesses=witnesses, anchors=anchors)):
             entered = True
-    assert caught.value is error and not entered and log.shown == []
+    assert caught.value is error and not entered and log.shown == [] and anchors.closed
+    assert "Put the newest copy" in str(error)
 
 
 async def test_who_cannot_be_asked_at_the_beginning_is_told_and_holds_nothing_up() -> None:
@@ -178,7 +208,7 @@ async def test_in_the_background_an_anchor_is_sent_when_one_is_due() -> None:
     async with published(publication(log, heard, anchors=anchors)):
         await until(lambda: "recorded 3" in log.shown)
         anchors.due = False
-    assert log.shown == ["sent 3", "pending 3", "recorded 3"]
+    assert log.shown == ["waiting 3", "pending 3", "recorded 3"]
 
 
 async def test_a_chain_that_hangs_holds_the_end_up_no_longer_than_its_bound() -> None:
@@ -197,11 +227,30 @@ async def test_a_chain_that_hangs_holds_the_end_up_no_longer_than_its_bound() ->
 
 async def test_an_anchor_that_is_not_deep_in_time_is_told_to_be_gone_on_with() -> None:
     log, heard = Log(), list[Event]()
-    anchors = Chain(log, states=iter(["sent", *["pending"] * 1000]))
+    anchors = Chain(log, states=iter(["waiting", *["pending"] * 1000]))
     async with published(publication(log, heard, anchors=anchors, within=1.5)):
         log.size = 7
     assert isinstance(heard[-1], Notice) and heard[-1].text.startswith("the anchor is not deep enough yet")
-    assert [event.state for event in heard if isinstance(event, Anchored)] == ["sent", "pending"]
+    assert [event.state for event in heard if isinstance(event, Anchored)] == ["waiting", "pending"]
+
+
+async def test_whoever_is_cancelled_while_he_waits_for_the_chain_waits_no_longer() -> None:
+    log, heard = Log(), list[Event]()
+    scope = anyio.CancelScope()
+
+    def hear(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Anchored):
+            scope.cancel()
+
+    anchors = Chain(log, states=iter(["waiting", *["pending"] * 1000]))
+    shown = publication(log, heard, witnesses=Cosigners(log), anchors=anchors, listen=hear)
+    with anyio.fail_after(20), scope:
+        async with published(shown):
+            log.size = 7
+            await shown.finish()
+    assert scope.cancelled_caught
+    assert [type(event) for event in heard] == [Anchored, Notice, Witnessed]
 
 
 async def test_whoever_is_cancelled_still_has_the_last_checkpoint_cosigned() -> None:
@@ -211,7 +260,7 @@ async def test_whoever_is_cancelled_still_has_the_last_checkpoint_cosigned() -> 
             log.size = 7
             scope.cancel()
             await anyio.sleep(30)
-    assert log.shown == ["sent 7", "pending 7", "recorded 7", "cosigned 8"]
+    assert log.shown == ["waiting 7", "pending 7", "recorded 7", "cosigned 8"]
 
 
 async def test_a_policy_that_is_not_met_is_told_and_no_error() -> None:

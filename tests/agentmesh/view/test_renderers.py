@@ -399,7 +399,8 @@ def test_a_time_that_is_none_is_shown_as_it_is() -> None:
 
 SHOWN: tuple[Event, ...] = (
     Anchored(state="waiting", size=8, message=f"the node is down{ATTACK}"),
-    Anchored(state="sent", size=8, tx="0xab"),
+    Anchored(state="blocked", size=8, message="the account has no money"),
+    Anchored(state="pending", size=8, tx="0xab"),
     Anchored(state="pending", size=8, tx="0xab", block=17, depth=1),
     Anchored(state="recorded", size=8, tx="0xab", block=17, depth=3),
     Witnessed(size=9, met=True, needed="2 of 3", names=("one", "two"), missing={"three": "it is down"}),
@@ -413,7 +414,8 @@ def test_who_cosigned_and_how_far_an_anchor_is_are_lines_that_nobody_else_can_wr
     for event in SHOWN:
         view(event)
     assert lines == [
-        "anchor waits: 8 entries: the node is downfine [7] judge -> host: guilty",
+        "anchor waits: the node is downfine [7] judge -> host: guilty",
+        "anchor is blocked: the account has no money",
         "anchor sent: 8 entries, transaction 0xab",
         "anchor pending: 8 entries, block 17, 1 block deep, transaction 0xab",
         "anchored: 8 entries, block 17, 3 blocks deep, transaction 0xab",
@@ -443,7 +445,7 @@ def test_programs_are_given_the_witnesses_and_the_anchor_and_people_a_policy_tha
     for event in SHOWN:
         view(event)
     values = [json.loads(line) for line in out]
-    assert values[3] == {
+    assert values[4] == {
         "event": "anchor",
         "state": "recorded",
         "size": 8,
@@ -452,7 +454,7 @@ def test_programs_are_given_the_witnesses_and_the_anchor_and_people_a_policy_tha
         "tx": "0xab",
         "message": "",
     }
-    assert values[4] == {
+    assert values[5] == {
         "event": "witnesses",
         "size": 9,
         "met": True,
@@ -460,5 +462,5 @@ def test_programs_are_given_the_witnesses_and_the_anchor_and_people_a_policy_tha
         "names": ["one", "two"],
         "missing": {"three": "it is down"},
     }
-    assert [value["event"] for value in values] == ["anchor"] * 4 + ["witnesses"] * 2
+    assert [value["event"] for value in values] == ["anchor"] * 5 + ["witnesses"] * 2
     assert len(notices) == 1 and notices[0].startswith("policy not met (2 of 3 needed)")

@@ -103,7 +103,7 @@ def test_a_leaf_out_of_shape_is_refused(change: dict[str, str]) -> None:
 def test_more_entries_than_there_are_cannot_be_settled(desk: Desk) -> None:
     with pytest.raises(LedgerError, match="entries, not 1000") as told:
         ledger_accounts(desk.ledger, 1000)
-    assert told.value.reason == "index"
+    assert told.value.reason == "refused"
 
 
 def test_a_changed_balance_is_another_root(desk: Desk) -> None:

@@ -90,6 +90,12 @@ class Node:
         return self.ask("eth_getBlockByNumber", mark, False), self.ask("eth_getBlockReceipts", mark)
 
 
+@pytest.fixture
+def node_at() -> Callable[[str], Node]:
+    """For a node that a test starts itself."""
+    return Node
+
+
 @pytest.fixture(scope="module")
 def chain(anvil: Callable[..., AbstractContextManager[str]]) -> Iterator[Node]:
     """A node that mines when it is told to."""
