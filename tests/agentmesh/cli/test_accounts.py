@@ -131,3 +131,22 @@ def test_who_has_no_balance_is_told(
 def test_a_mesh_without_receipts_has_no_balances(agentmesh: Callable[..., Any], recorded: Path) -> None:
     done = agentmesh("accounts", recorded)
     assert done.code == 0 and "no receipt that both sides signed" in done.out
+
+
+def test_a_root_that_the_log_says_is_held_against_its_receipts(
+    agentmesh: Callable[..., Any], used: Path, tmp_path: Path
+) -> None:
+    agentmesh("accounts", "prove", "back", "-o", tmp_path / "x.balance", "--ledger", used)
+    done = agentmesh("accounts", used)
+    assert done.code == 0 and "as it is" in done.out
+    keys = KeyStore(used / ".agentmesh" / "keys")
+    with Ledger.open(used / ".agentmesh" / "ledger.db", origin=ORIGIN, keys=keys) as log:
+        facts = {"balances": "ab" * 32, "size": log.size}
+        lied = log.append([Draft(author=keys.agent("host"), kind="settlement", dialogue="log", facts=facts)])
+    transcript = tmp_path / "all.transcript.jsonl"
+    agentmesh("export", "all", "--ledger", used, "-o", transcript)
+    for record in (used, transcript):
+        done = agentmesh("accounts", record)
+        assert done.code == 1 and f"by entry {lied[0].index}: WRONG" in done.out
+        (told,) = agentmesh("accounts", record, "--json").lines
+        assert [each["agrees"] for each in told["said"]] == [True, False]
