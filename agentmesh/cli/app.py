@@ -8,6 +8,7 @@ import typer
 
 from agentmesh.cli import (
     accounts,
+    anchor,
     check,
     connect,
     dialogues,
@@ -58,6 +59,7 @@ app.command("replay", epilog=example("agentmesh replay desk.transcript.jsonl"))(
 app.command("verify", epilog=example("agentmesh verify examples/desk"))(check.verify)
 app.add_typer(keys.app, name="keys")
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(anchor.app, name="anchor")
 app.add_typer(pins.app, name="pins")
 app.add_typer(models.app, name="models")
 app.add_typer(ledger.app, name="ledger")

@@ -215,14 +215,13 @@ def _verified(
     from agentmesh_ledger.store import verify_ledger
 
     place = find_place(record, origin)
-    store = KeyStore(place.keys)
     found = verify_ledger(
         place.ledger,
         origin=place.origin,
         keys=keys,
         expect=expect,
         policy=policy,
-        cosigned=lambda origin: store.cosigned(origin).text(),
+        cosigned=None if policy is None else KeyStore(place.keys).cosigned_notes(),
         blocks=blocks,
         limit=limit,
         progress=progress,

@@ -436,14 +436,14 @@ class Ledger:
         Raises: LedgerError, the first failure, with the `others`.
         """
         self._require_open()
-        kept = None if self._keys is None else self._keys.cosigned(self.origin)
+        kept = None if self._keys is None or policy is None else self._keys.cosigned(self.origin).text()
         audit = LedgerAudit(
             self.place,
             origin=self.origin,
             keys=keys,
             expect=expect,
             policy=policy,
-            cosigned=None if kept is None else lambda _: kept.text(),
+            cosigned=None if kept is None else {self.origin: kept},
             blocks=blocks,
             store=self._store,
         )

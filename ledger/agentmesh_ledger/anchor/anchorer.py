@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeAlias
 
 from agentmesh_ledger.anchor.account import Account, parse_address
 from agentmesh_ledger.anchor.calls import anchor_call, is_ours
@@ -30,6 +30,9 @@ from agentmesh_ledger.note import parse_note
 
 _MOST_GAS: Final = 300_000  # some ten times what the contract needs: a node that asks for more lies
 _WAIT: Final = threading.Event()  # never set
+
+Settlement: TypeAlias = bytes | Callable[[int], bytes] | None
+"""The root of balances to publish beside a checkpoint, or what gives it for the size that is anchored."""
 
 
 def _pass(point: str) -> None:
@@ -81,6 +84,7 @@ class Anchorer:
         )
         self._poll = poll
         self._fresh = Fresh(ledger, author)
+        self._asked = False
 
     @property
     def setting(self) -> Setting:
@@ -126,7 +130,7 @@ class Anchorer:
         *,
         within: float,
         stopped: Callable[[], bool] = lambda: False,
-        settlement: bytes | None = None,
+        settlement: Settlement = None,
         told: Callable[[Progress], None] = _untold,
     ) -> Progress:
         """Takes steps until what the ledger holds now is anchored and recorded, the time is over, or only the operator can help.
@@ -151,7 +155,7 @@ class Anchorer:
             if progress.state != "recorded":
                 _WAIT.wait(min(self._poll, left))
 
-    def step(self, settlement: bytes | None = None, *, start: bool = True) -> Progress:
+    def step(self, settlement: Settlement = None, *, start: bool = True) -> Progress:
         """One step: prepare, send, look, replace, send again after a reorg, or record; a few questions to the node.
 
         `start` false only looks after what is under way. Never raises for a node that is down or lies: that is `waiting`.
@@ -164,14 +168,16 @@ class Anchorer:
             try:
                 return self._step(settlement, start)
             except LedgerError as error:
-                if error.reason not in ("chain", "refused"):
+                # With an index it is a damaged ledger's: that check has the name of the node's fault.
+                if error.reason not in ("chain", "refused") or error.index is not None:
                     raise
                 return Progress(
                     state="waiting" if error.reason == "chain" else "blocked", message=_line(error)
                 )
 
-    def _step(self, settlement: bytes | None, start: bool) -> Progress:
+    def _step(self, settlement: Settlement, start: bool) -> Progress:
         target, head = self._set.target(), self._set.chain.head()
+        self._require(target)
         self._look_back(target, head)
         push = self._set.journal.under_way(target)
         if push is not None:
@@ -183,6 +189,16 @@ class Anchorer:
     def _carry(self, target: Target, push: Push, head: Block) -> Progress:
         self._set.continuity(target).require_push(push)
         return Carrier(self._set, target, head).carry(push)
+
+    def _require(self, target: Target) -> None:
+        """Holds the ledger to the journal, and once to the chain: later that is done before anything new is signed."""
+        newest = self._set.journal.newest(target)
+        continuity = self._set.continuity(target)
+        if newest is not None:
+            continuity.require_push(newest)
+        if not self._asked and is_ours(self._set.chain, self._set.contract):
+            continuity.require()
+            self._asked = True
 
     def _look_back(self, target: Target, head: Block) -> None:
         """Marks what was recorded and then left the chain. A block holds its ancestors: the first that is still there ends it."""
@@ -198,7 +214,7 @@ class Anchorer:
                 self._set.at("vanished")
             push = self._set.journal.recorded_before(target, push.id)
 
-    def _start(self, target: Target, settlement: bytes | None, head: Block) -> Progress:
+    def _start(self, target: Target, settlement: Settlement, head: Block) -> Progress:
         """Prepares a new anchor, where there is something to anchor and nothing in the way."""
         note = self._set.ledger.checkpoint()
         checkpoint = parse_checkpoint(parse_note(note).text)
@@ -220,10 +236,11 @@ class Anchorer:
         return refused or self._prepare(target, checkpoint, note, settlement, head)
 
     def _prepare(
-        self, target: Target, checkpoint: Checkpoint, note: str, settlement: bytes | None, head: Block
+        self, target: Target, checkpoint: Checkpoint, note: str, settlement: Settlement, head: Block
     ) -> Progress:
         """Signs, writes down, and only then sends."""
-        data = anchor_call(self._set.ledger.origin, checkpoint.size, checkpoint.root, settlement)
+        balances = settlement(checkpoint.size) if callable(settlement) else settlement
+        data = anchor_call(self._set.ledger.origin, checkpoint.size, checkpoint.root, balances)
         cost = self._cost(target, data, head)
         if isinstance(cost, Progress):
             return cost
@@ -237,7 +254,7 @@ class Anchorer:
             target,
             size=checkpoint.size,
             root=checkpoint.root,
-            settlement=settlement,
+            settlement=balances,
             note=note,
             nonce=nonce,
             gas=gas,

@@ -204,6 +204,15 @@ class Journal:
         """The newest push that stands, or may; with `ended` the newest of all."""
         return self._one(target, f"{'1' if ended else _STANDS} ORDER BY id DESC")
 
+    def targets(self, chain: int) -> tuple[Target, ...]:
+        """The accounts and contracts on this chain that anything was signed for."""
+        with self._reading() as rows:
+            found = rows.execute(
+                "SELECT contract, sender FROM push WHERE chain = ? GROUP BY contract, sender ORDER BY min(id)",
+                (chain,),
+            ).fetchall()
+        return tuple(Target(chain=chain, contract=row["contract"], sender=row["sender"]) for row in found)
+
     def all(self, target: Target | Place) -> tuple[Push, ...]:
         """Every push, oldest first."""
         found: list[Push] = []
