@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -160,6 +162,41 @@ def test_garbage_leaves_nothing_on_standard_error(tmp_path: Path, serve: Serve) 
             client.sock.sendall(b"\x16\x03\x01" + os.urandom(200) + b"\r\n\r\n")
             client.close()
         assert running.end(signal.SIGTERM) == (130, "")
+
+
+def resident(pid: int) -> int:
+    """The memory of a process, in bytes."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+    return int(re.findall(r"VmRSS:\s+(\d+) kB", status.read_text())[0]) * 1024
+
+
+@pytest.mark.spec("L-138")
+def test_a_witness_does_not_grow_with_what_strangers_send(tmp_path: Path, serve: Serve) -> None:
+    def harass(number: int) -> None:
+        stranger = LogKey(name=f"example.org/{number}" + "x" * 150, public=LOG.public, _key=KEY)
+        own = Checkpoint(origin=stranger.name, size=5, root=bytes(32)).sign(stranger)
+        assert post(running.port, write_submission(Submission(old=0, proof=(), note=own)))[0] == 404
+        assert post(running.port, b"old 0\n\n" + os.urandom(60_000))[0] == 400
+        assert post(running.port, body(5, old=5, branch=number))[0] == 422
+        assert post(running.port, body(5, branch=number))[0] == 409
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as large:
+            large.sendall(b"POST /add-checkpoint HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                for _ in range(20):
+                    large.sendall(b"10000\r\n" + bytes(65536) + b"\r\n")
+
+    with serve(tmp_path / "w1", "--log", LOG.vkey) as running:
+        assert post(running.port, body(5))[0] == 200
+        for number in range(1, 60):
+            harass(number)
+        before = resident(running.process.pid)
+        for number in range(60, 360):
+            harass(number)
+        assert resident(running.process.pid) - before < 4 * 1024 * 1024
+        _, err = running.end(signal.SIGTERM)
+    assert len(err.splitlines()) == 16  # the forks that are kept
 
 
 def test_the_key_is_made_once_and_told_alike_by_all(
