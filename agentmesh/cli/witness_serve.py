@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -61,7 +62,8 @@ def serve(
     key = place.key(name, passphrase_in(place.keys))
 
     def told(message: str) -> None:
-        print(f"agentmesh: {clean(message)}", file=sys.stderr, flush=True)
+        with suppress(OSError):  # nobody is there to read it; that must not keep a log waiting
+            print(f"agentmesh: {clean(message)}", file=sys.stderr, flush=True)
 
     with place.opened(key, told=told) as (witness, trusted), listener(host, port) as socket:
         url = _url(*socket.getsockname()[:2])
