@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 
 from agentmesh.accounts.book import Book
+from agentmesh.accounts.tail import recent_receipts
 from agentmesh.errors import AgentMeshError
 from agentmesh.locations import LogPlace
 from agentmesh.mesh import Mesh
@@ -86,7 +87,7 @@ class Outside:
                 policy=Policy(mode=mode, known=pinned if key is None else KnownKeys(listed=[key])),
                 ledger=log,
                 keys=keys,
-                usage=self._book(name),
+                usage=self._book(name, log, pinned.pin_of("server", pin) if key is None else key),
             )
             wraps[name] = partial(signed_transport, signing=signing, peer=pin, audience=key)
         return wraps
@@ -119,12 +120,17 @@ class Outside:
             meta=None if dialogue is None else claims(dialogue=dialogue, agent=agent),
         )
 
-    def _book(self, name: str) -> Book | None:
+    def _book(self, name: str, log: Ledger | None, key: str | None) -> Book | None:
         """The book with a peer; None where nothing is accounted for, and for servers, which are asked for no answer."""
         accounts, peer = self._mesh.accounts, self._remote.get(name)
-        if accounts is None or peer is None:
+        if accounts is None or peer is None or log is None:
             return None
-        return Book(origin=self._mesh.origin, unit=accounts.unit, agreed=peer.spec.price)
+        signed = [
+            each
+            for each, _ in recent_receipts(log)
+            if each.receipt.provider == key and each.asker_signature is not None
+        ]
+        return Book(origin=self._mesh.origin, unit=accounts.unit, agreed=peer.spec.price, signed=signed)
 
     def _signing(self) -> dict[str, tuple[SigningMode, str, str | None]]:
         """Of each server and peer: the mode, the name its key is pinned under, the key that the file gives."""

@@ -192,10 +192,11 @@ class Recorder:
 
     async def usage(self, asker: str, provider: str, used: Used, *, asked: Receipt) -> Receipt:
         """What an answer between two agents of this mesh cost, signed by both, whose keys are both at hand."""
+        asking, answering = self._key(asker), self._key(provider)
         receipt = UsageReceipt(
-            asker=self.agent_id(asker),
+            asker=asking.id,
             asker_log=self._ledger.origin,
-            provider=self.agent_id(provider),
+            provider=answering.id,
             provider_log=self._ledger.origin,
             dialogue=self.dialogue,
             request=asked.leaf_hash.hex(),
@@ -204,7 +205,7 @@ class Recorder:
             price=used.price,
             unit=used.unit,
         )
-        signed = SignedReceipt(receipt=receipt).signed_by(self._key(asker)).signed_by(self._key(provider))
+        signed = SignedReceipt(receipt=receipt).signed_by(asking).signed_by(answering)
         facts = signed.to_json()
         return await self._append(USAGE, HOST, to=(asker, provider), reply_to=asked.index, facts=facts)
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from agentmesh.accounts.price import price_of
 from agentmesh.mesh.spec import AgreedSpec
-from agentmesh.serving.signing.record import wire_dialogue
+from agentmesh.serving.signing.record import UNSIGNED, wire_dialogue
 from agentmesh.serving.signing.statements import Asked, plain_content
 from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, LedgerError
 from agentmesh_ledger.statement import Statement
@@ -47,18 +47,25 @@ class _Open:
 class Book:
     """One peer's receipts, over all connections to it. It is the `Bookkeeper` of their signing.
 
-    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log.
+    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log. `signed` are receipts
+    of before that the peer may not have yet: it is told of them once more.
     """
 
     def __init__(
-        self, *, origin: str, unit: str, agreed: AgreedSpec, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        origin: str,
+        unit: str,
+        agreed: AgreedSpec,
+        signed: Sequence[SignedReceipt] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
         self._unit = unit
         self._agreed = agreed
         self._clock = clock
         self._open: OrderedDict[str, _Open] = OrderedDict()
-        self._signed: OrderedDict[str, SignedReceipt] = OrderedDict()
+        self._signed = OrderedDict((each.receipt.request, each) for each in signed[-MAX_GIVEN_BACK:])
         self._given: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
@@ -70,17 +77,19 @@ class Book:
         _put(self._given, asked.exchange, due)
         return {RECEIPTS: [self._signed[each].to_json() for each in due]}
 
-    def received(self, asked: Asked, statement: Statement, offered: object) -> Sequence[Draft]:
+    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
         """Notes an answer; the entry of the receipt that came with it, signed by us or refused."""
         # The call that carried them was answered, so the peer has them: until then they are sent again.
         for each in self._given.pop(asked.exchange, ()):
             self._signed.pop(each, None)
         if offered is None:
             return ()
+        if statement is None:
+            return self._refusal(asked, None, offered, "unsigned: nor is the answer that it came with")
         try:
             signed = self._countersigned(statement, offered)
         except _Refused as refused:
-            return self._refusal(asked, statement, offered, str(refused))
+            return self._refusal(asked, statement.author, offered, str(refused))
         request = signed.receipt.request
         _put(self._signed, request, signed)
         call = self._open.pop(request)
@@ -126,7 +135,7 @@ class Book:
         if receipt.price > most:
             raise _Refused(f"dearer: it asks for {receipt.price}, and agreed is {most} at the most")
 
-    def _refusal(self, asked: Asked, statement: Statement, offered: object, why: str) -> Sequence[Draft]:
+    def _refusal(self, asked: Asked, peer: AgentId | None, offered: object, why: str) -> Sequence[Draft]:
         """Told once for a call: a peer that offers bad receipts without end must not fill our disk."""
         call = self._open.pop(asked.exchange, None)
         if call is None:
@@ -137,12 +146,16 @@ class Book:
         facts: dict[str, JsonValue] = {
             "refused": shown(why),
             "request": asked.exchange,
-            "peer": statement.author,
+            "peer": peer or UNSIGNED,
         }
-        return (self._draft(call, statement.author, facts, parts),)
+        return (self._draft(call, peer, facts, parts),)
 
     def _draft(
-        self, call: _Open, peer: AgentId, facts: dict[str, JsonValue], parts: tuple[DraftPart, ...] = ()
+        self,
+        call: _Open,
+        peer: AgentId | None,
+        facts: dict[str, JsonValue],
+        parts: tuple[DraftPart, ...] = (),
     ) -> Draft:
         dialogue = call.dialogue or wire_dialogue(peer, "")
         return Draft(author=call.key, kind=USAGE, dialogue=dialogue, parts=parts, facts=facts)

@@ -13,6 +13,7 @@ from mcp.types import CallToolResult
 
 from agentmesh.accounts.book import MAX_GIVEN_BACK, RECEIPTS, log_named
 from agentmesh.accounts.price import used_at
+from agentmesh.accounts.tail import recent_receipts
 from agentmesh.mesh import Mesh
 from agentmesh.serving.signing import USAGE_KEY, Exchange
 from agentmesh.serving.signing.record import wire_dialogue
@@ -35,7 +36,7 @@ class Till:
         self._key = key
         self._billing = anyio.Lock()
         self._bills: OrderedDict[str, SignedReceipt] = OrderedDict()
-        self._out: OrderedDict[str, tuple[SignedReceipt, str]] = OrderedDict()
+        self._out = self._not_back()
 
     async def bill(
         self, exchange: Exchange, agent: str, *, tokens: int, seconds: float
@@ -103,6 +104,18 @@ class Till:
         if isinstance(meta, Mapping) and USAGE_KEY in meta:
             await self.take(meta[USAGE_KEY])
         return await call_next(ctx)
+
+    def _not_back(self) -> OrderedDict[str, tuple[SignedReceipt, str]]:
+        """What we issued before we were started anew, and nobody has signed yet."""
+        out: OrderedDict[str, tuple[SignedReceipt, str]] = OrderedDict()
+        for signed, dialogue in recent_receipts(self._ledger):
+            if signed.receipt.provider != self._key.id:
+                continue
+            if signed.asker_signature is None:
+                out[signed.receipt.request] = signed, dialogue
+            else:
+                out.pop(signed.receipt.request, None)
+        return out
 
     async def _record(self, signed: SignedReceipt, dialogue: str) -> None:
         draft = Draft(author=self._key, kind=USAGE, dialogue=dialogue, facts=signed.to_json())

@@ -78,7 +78,7 @@ def _of_ledger(path: Path | str, origin: str | None, terms: Terms, keys: KeyStor
         keys=terms.keys,
         expect=terms.expect,
         policy=terms.policy,
-        cosigned=lambda origin: keys.cosigned(origin).text(),
+        cosigned=None if terms.policy is None else keys.cosigned_notes(),
     )
     reading = Reading()
     reading.take(stored)

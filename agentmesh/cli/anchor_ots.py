@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmesh.cli.anchor_options import WhereArgument, answering, as_usage
 from agentmesh.cli.exits import FAILED, LIMIT
 from agentmesh.cli.options import JsonOption, KeysOption, OriginOption
 from agentmesh.cli.passphrase import keys_in
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from agentmesh_ledger.anchor.blocks import HeaderSource
     from agentmesh_ledger.anchor.stamping import Stamped, Upgraded
 
-WhereArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[MESH|LEDGER]",
-        help="A mesh file or its folder, a ledger file, or a PostgreSQL URL. Default: the mesh in the current folder.",
-    ),
-]
 CalendarOption = Annotated[
     list[str], typer.Option("--calendar", metavar="URL", help="A calendar to ask. May be repeated.")
 ]
@@ -46,20 +40,13 @@ def stamp(
 ) -> None:
     """Give the log's checkpoint to OpenTimestamps calendars, and record their promise."""
     from agentmesh.view.text import clean, count, json_line
-    from agentmesh_ledger import LedgerError
     from agentmesh_ledger.anchor import stamping
 
     urls = _urls(calendar)
     place = find_place(where, origin, keys)
     store = keys_in(place.keys)
-    with open_writer(place, store) as log:
-        try:
-            done = stamping.stamp(log, signer(store, by), urls, within=within)
-        except LedgerError as error:
-            if error.reason != "chain":
-                raise
-            # Nobody answered: no verdict on the log, as a check of that name would be.
-            raise AgentMeshError("no_answer", error.message, hint="try again later") from error
+    with open_writer(place, store) as log, answering():
+        done = stamping.stamp(log, signer(store, by), urls, within=within)
     if json:
         print(json_line(_stamped(done)))
     elif done.new:
@@ -124,13 +111,10 @@ def _headers(file: Path | None, node: str | None, within: float) -> HeaderSource
 
 
 def _urls(given: Sequence[str]) -> list[str]:
-    from agentmesh_ledger import LedgerError
     from agentmesh_ledger.anchor.calendar import plain_url
 
-    try:
+    with as_usage():
         return [plain_url(each) for each in given]
-    except LedgerError as error:
-        raise AgentMeshError("usage", error.message) from error
 
 
 def _say(done: Upgraded) -> None:

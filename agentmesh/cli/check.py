@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from agentmesh.cli.anchored import (
+    BlockOption,
+    ChainOption,
+    ContractOption,
+    SenderOption,
+    asked_node,
+    named_blocks,
+)
 from agentmesh.cli.options import JsonOption, OriginOption
 from agentmesh.cli.where import find_place, is_place, pick_dialogue
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
     from agentmesh.audit import Replay, ReplayedMessage
+    from agentmesh.locations import LogPlace
     from agentmesh_ledger import Policy, Verified
     from agentmesh_ledger.findings import Progress
 
 _RECORD = "A transcript (- is standard input), a ledger file, a mesh file or its folder, or a PostgreSQL URL."
 
 
+_Key: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--key", metavar="VKEY", help="The log's key, as `agentmesh keys` prints it. May be repeated."
+    ),
+]
+_Expect: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--expect", metavar="FILE", help="A checkpoint you hold: the log must still contain it."),
+]
+_Policy: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--policy", metavar="FILE", help="A C2SP tlog-policy: the logs you trust, the witnesses you want."
+    ),
+]
+_With: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--with",
+        metavar="OTHER",
+        help="The other side's record of what passed between you, compared too: as RECORD, or the URL of a served mesh.",
+    ),
+]
+
+
 def verify(
     record: Annotated[str, typer.Argument(metavar="RECORD", help=_RECORD)] = ".",
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key", metavar="VKEY", help="The log's key, as `agentmesh keys` prints it. May be repeated."
-        ),
-    ] = None,
-    expect: Annotated[
-        Path | None,
-        typer.Option(
-            "--expect", metavar="FILE", help="A checkpoint you hold: the log must still contain it."
-        ),
-    ] = None,
-    policy: Annotated[
-        Path | None,
-        typer.Option(
-            "--policy", metavar="FILE", help="A C2SP tlog-policy: the logs you trust, the witnesses you want."
-        ),
-    ] = None,
+    key: _Key = None,
+    expect: _Expect = None,
+    policy: _Policy = None,
     origin: OriginOption = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
     ] = 20,
-    other: Annotated[
-        str | None,
-        typer.Option(
-            "--with",
-            metavar="OTHER",
-            help="The other side's record of what passed between you, compared too: as RECORD, or the URL of a served mesh.",
-        ),
-    ] = None,
+    block: BlockOption = None,
+    chain: ChainOption = None,
+    contract: ContractOption = None,
+    sender: SenderOption = None,
+    other: _With = None,
     json: JsonOption = False,
 ) -> None:
     """Verify every signature, link and part of a ledger or transcript."""
@@ -66,13 +83,18 @@ def verify(
     for pin in key or []:
         _require_vkey(pin)
     trusted = None if policy is None else _policy(policy)
+    blocks, node = named_blocks(block or []), asked_node(chain, contract, sender)
+    if other is not None and (blocks or node is not None):
+        raise AgentMeshError("usage", "--with takes neither --block nor --chain: verify each side by itself")
     shown = without_password(record)
     try:
         note = None if expect is None else kept_note(str(expect))
         if other is not None:
             return _verify_with(record, other, origin, key or [], note, trusted, limit, json)
         with Bar(sys.stderr) as bar:
-            found = _verified(record, origin, key or [], note, trusted, limit, bar.draw)
+            found, place = _verified(record, origin, key or [], note, trusted, blocks, limit, bar.draw)
+        if node is not None:
+            found = node.ask(found, place)
     except LedgerError as error:
         if json:
             print(json_line(failure_json(error, (other and error.path) or shown)))
@@ -166,9 +188,11 @@ def _verified(
     keys: list[str],
     expect: str | None,
     policy: Policy | None,
+    blocks: list[str],
     limit: int,
     progress: Progress,
-) -> Verified:
+) -> tuple[Verified, LogPlace | None]:
+    """The evidence, and where the ledger is of which it is; None: of a transcript."""
     from agentmesh_ledger import verify_transcript
     from agentmesh_ledger.source import is_ledger, opened
     from agentmesh_ledger.verify import require_origin
@@ -177,25 +201,32 @@ def _verified(
         with opened(record) as stream:
             if not is_ledger(stream, record):
                 found = verify_transcript(
-                    stream, keys=keys, expect=expect, policy=policy, limit=limit, progress=progress
+                    stream,
+                    keys=keys,
+                    expect=expect,
+                    policy=policy,
+                    blocks=blocks,
+                    limit=limit,
+                    progress=progress,
                 )
                 require_origin(found, origin)
-                return found
+                return found, None
     from agentmesh_ledger import KeyStore
     from agentmesh_ledger.store import verify_ledger
 
     place = find_place(record, origin)
-    store = KeyStore(place.keys)
-    return verify_ledger(
+    found = verify_ledger(
         place.ledger,
         origin=place.origin,
         keys=keys,
         expect=expect,
         policy=policy,
-        cosigned=lambda origin: store.cosigned(origin).text(),
+        cosigned=None if policy is None else KeyStore(place.keys).cosigned_notes(),
+        blocks=blocks,
         limit=limit,
         progress=progress,
     )
+    return found, place
 
 
 def _of_dialogue(again: Replay, wanted: str) -> tuple[ReplayedMessage, ...]:

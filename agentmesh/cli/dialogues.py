@@ -10,7 +10,7 @@ from agentmesh.cli.options import JsonOption, LedgerOption, OriginOption
 from agentmesh.cli.where import find_place, pick_dialogue
 
 # Not part of the conversation: how a reply was made, and which keys sign. `--all` and `--json` have them.
-_BEHIND_THE_SCENES = frozenset({"inference", "key.register"})
+_BEHIND_THE_SCENES = frozenset({"inference", "key.register", "usage"})
 
 
 def show(

@@ -28,17 +28,24 @@ def export(
 ) -> None:
     """Export a dialogue as one file that `agentmesh-verify` checks alone."""
     from agentmesh.view.text import count
+    from agentmesh_ledger.keys import KeyStore
     from agentmesh_ledger.log import Ledger
 
     place = find_place(ledger, origin)
     require_target(output, place.ledger)
-    with Ledger.open(place.ledger, origin=place.origin, read_only=True) as log:
+    with Ledger.open(place.ledger, origin=place.origin, keys=KeyStore(place.keys), read_only=True) as log:
         chosen = None if dialogue == "all" else pick_dialogue(dialogue, [each.id for each in log.dialogues()])
+        note = log.cosigned()
+        # What witnesses signed is worth more than what the log alone did, where it shows as much.
+        cosigned = note is not None and log.covers(note, dialogue=chosen)
         with output_file(output) as out:
-            summary = log.export(out, dialogue=chosen)
+            summary = log.export(out, dialogue=chosen, under=note if cosigned else None)
     if output != "-":
         what = "the whole log" if chosen is None else f"dialogue {chosen}"
+        more = f", {count(summary.anchors, 'anchor')}" if summary.anchors else ""
+        more += ", under the cosigned checkpoint" if cosigned else ""
         typer.echo(
-            f"{output}: {what}, {count(summary.entries, 'entry').replace('entrys', 'entries')}", err=True
+            f"{output}: {what}, {count(summary.entries, 'entry').replace('entrys', 'entries')}{more}",
+            err=True,
         )
         typer.echo(f"  agentmesh-verify {shlex.quote(output)}", err=True)

@@ -55,6 +55,7 @@ class Publication:
         self._within = within
         self._began = self._gathered = 0
         self._finished = False
+        self._is_under_way = False
         self._told: dict[str, object] = {}
         self._branched: LedgerError | None = None
         # One call at a time on each: what is under way is never begun a second time.
@@ -101,8 +102,8 @@ class Publication:
             return
         self._finished = True
         with anyio.CancelScope(shield=True):
-            if await self._tried(self._size) == self._began and not self._told:
-                return  # nothing was recorded, and nothing was under way
+            if await self._tried(self._size) == self._began and not self._is_under_way:
+                return  # nothing was recorded, and nothing is to be waited for
         try:
             if self._anchors is not None:
                 with anyio.CancelScope(shield=hurry):
@@ -161,6 +162,7 @@ class Publication:
 
     async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
         step = await self._tried(call)
+        self._is_under_way = step is not None and step.tx is not None and step.state in ("pending", "waiting")
         if step is not None:
             why = step.message if step.state in ("waiting", "blocked") else ""
             self._tell("anchor", step, (step.state, step.size, step.tx, step.block, why))

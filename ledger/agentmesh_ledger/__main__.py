@@ -8,8 +8,9 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Protocol, TextIO, cast
 
 from agentmesh_ledger.bar import Bar
@@ -28,7 +29,7 @@ from agentmesh_ledger.commands import (
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.findings import Progress
 from agentmesh_ledger.kept import kept_note
-from agentmesh_ledger.keys import cosigned_beside
+from agentmesh_ledger.keys import KeyStore
 from agentmesh_ledger.policy import Policy
 from agentmesh_ledger.report import evidence_json, evidence_lines, failure_json
 from agentmesh_ledger.source import is_database, is_ledger, opened, without_password
@@ -58,7 +59,7 @@ class _Verifier(Protocol):
         keys: Sequence[str],
         expect: str | None,
         policy: Policy | None,
-        cosigned: Callable[[str], str | None] | None,
+        cosigned: Mapping[str, str] | None,
         blocks: Sequence[str],
         limit: int,
         origin: str | None,
@@ -174,7 +175,9 @@ def _verified(
         keys=keys,
         expect=expect,
         policy=policy,
-        cosigned=None if is_database(subject) else cosigned_beside(subject),
+        cosigned=None
+        if policy is None or is_database(subject)
+        else KeyStore(Path(subject).parent / "keys").cosigned_notes(),
         blocks=blocks,
         limit=limit,
         origin=origin,

@@ -31,9 +31,9 @@ class CosignedNote:
         self._lock = folder / ".lock"
 
     def text(self) -> str | None:
-        """The note as it stands there; None where nothing was gathered yet.
+        """The note as it stands there, damaged perhaps; None where nothing was gathered yet.
 
-        Raises: LedgerError(witness) where it is no text of a note's length; (key, unreadable).
+        Raises: LedgerError(key, unreadable).
         """
         try:
             handle = open_plain(self.path, os.O_RDONLY)
@@ -46,17 +46,8 @@ class CosignedNote:
                 data = file.read(_LIMIT + 1)
         except OSError as error:
             raise self._unreadable(error) from error
-        try:
-            if len(data) > _LIMIT:
-                raise LedgerError("checkpoint", "it is too long")
-            return data.decode("utf-8")
-        except (LedgerError, UnicodeDecodeError) as error:
-            raise LedgerError(
-                "witness",
-                "the cosigned checkpoint is damaged",
-                path=str(self.path),
-                hint="Remove it and gather again",
-            ) from error
+        # What is no UTF-8, or too long, is no note either way; whoever opens it says so.
+        return data.decode("utf-8", "replace")
 
     def keep(
         self,
@@ -97,7 +88,7 @@ class CosignedNote:
                 return None
             return open_checkpoint(note, keys).checkpoint, _is_met(note, keys, policy)
         except LedgerError as error:
-            if error.is_check or error.reason == "witness":
+            if error.is_check:
                 return None  # damaged: whatever was gathered now is better
             raise
 

@@ -44,7 +44,7 @@ class KeyFolder:
 
     def owner(self, role: Role, name: str, suffix: str = ".key") -> Owner:
         """The key file of this name."""
-        return Owner(role=role, name=name, path=self._home(role) / f"{quote(name, safe='')}{suffix}")
+        return Owner(role=role, name=name, path=self.home(role) / f"{quote(name, safe='')}{suffix}")
 
     def successor(self, name: str) -> Owner:
         """The file of the key that is to follow the agent's own."""
@@ -189,7 +189,7 @@ class KeyFolder:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             with exclusive(self.directory / ".lock"):
                 for role in _HOMES:
-                    home = self._home(role)
+                    home = self.home(role)
                     if home.is_dir():
                         remove_drafts(home)
                 yield
@@ -200,20 +200,21 @@ class KeyFolder:
                 path=str(error.filename or self.directory),
             ) from error
 
-    def _home(self, role: Role) -> Path:
+    def home(self, role: Role) -> Path:
+        """The folder of the key files of this role."""
         return self.directory / _HOMES[role]
 
     def _owners(self) -> list[Owner]:
         """All key files that are ours, sorted by path. A file with another name is none of ours."""
         found: list[Owner] = []
-        for path in _listed(self._home("agent")):
+        for path in _listed(self.home("agent")):
             retired = _RETIRED.match(path.name)
             name = retired[1] if retired else path.name.removesuffix(".next").removesuffix(".key")
             ours = retired or path.name.endswith((".key", ".key.next"))
             if ours and is_agent_name(name):
                 found.append(Owner(role="agent", name=name, path=path))
         for role in _NAMED:
-            for path in _listed(self._home(role)):
+            for path in _listed(self.home(role)):
                 name = unquote(path.stem)
                 # In one spelling only: what is percent-encoded otherwise is another file than the one that is read.
                 if path.suffix == ".key" and is_origin(name) and quote(name, safe="") == path.stem:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
+from urllib.parse import unquote
 
 from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
@@ -151,6 +152,20 @@ class KeyStore:
         owner = self._folder.owner("log", _require_origin(origin))
         return CosignedNote(owner.path.with_suffix(".cosigned"), self.directory)
 
+    def cosigned_notes(self) -> dict[str, str]:
+        """By origin, the notes that were cosigned, as they stand here; for a verifier, which believes none of them.
+
+        Read them before the database: a log that grows meanwhile would seem cut to a note that is newer than what is read of it.
+        Raises: LedgerError(key, unreadable).
+        """
+        found: dict[str, str] = {}
+        for path in sorted(self._folder.home("log").glob("*.cosigned")):
+            origin = unquote(path.stem)
+            text = self.cosigned(origin).text() if is_origin(origin) else None
+            if text is not None:
+                found[origin] = text
+        return found
+
     def keep_fork(self, origin: str, fork: Fork, size: int) -> Path:
         """Puts the proof that this log was forked beside its key; where 16 are kept already, gives the place of one.
 
@@ -215,15 +230,6 @@ class KeyStore:
         own = self._folder.parsed(self._folder.owner("agent", name)).id
         ids = sorted(self._folder.parsed(each).id for each in files)
         return tuple(AgentId(each) for each in ids if each != own)
-
-
-def cosigned_beside(ledger: str | os.PathLike[str]) -> Callable[[str], str | None]:
-    """What gives the note that was cosigned for a log of this ledger file, from the folder `keys` beside it; None without one.
-
-    It raises: LedgerError(refused, witness, key, unreadable).
-    """
-    store = KeyStore(Path(ledger).parent / "keys")
-    return lambda origin: store.cosigned(origin).text()
 
 
 def _stamp(path: str) -> _Stamp | None:

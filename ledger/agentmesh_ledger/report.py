@@ -43,6 +43,7 @@ def evidence_json(found: Verified, file: str) -> dict[str, object]:
         "witnessed_size": None if found.witnessed is None else found.witnessed.size,
         "anchors": anchors_json(found.anchors),
         "claimed": claims_json(found.claimed),
+        "on_chain": dict(found.on_chain),
         "not_shown": list(found.not_shown),
     }
 

@@ -202,17 +202,18 @@ class Calls:
         if call.entry is None:
             return settled
         received = self._received(call, answer, sealed, refused)
-        books = () if sealed is None or refused is not None else self._books(call.asked, sealed, answer)
+        books = () if refused is not None else self._books(call.asked, sealed, answer)
         return replace(settled, written=call.entry.answer(received, *books))
 
     def _books(
-        self, asked: Asked, sealed: SealedStatement, answer: JSONRPCResponse | JSONRPCError
+        self, asked: Asked, sealed: SealedStatement | None, answer: JSONRPCResponse | JSONRPCError
     ) -> Sequence[Draft]:
-        """What is recorded of the receipt that came with a good answer, if any."""
+        """What is recorded of the receipt that came with an answer that is let in, if any."""
         usage = self._signing.usage
         if usage is None or asked.method != _BILLED or isinstance(answer, JSONRPCError):
             return ()
-        return usage.received(asked, sealed.statement, _carrier(answer).get(USAGE_KEY))
+        statement = None if sealed is None else sealed.statement
+        return usage.received(asked, statement, _carrier(answer).get(USAGE_KEY))
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.

@@ -29,8 +29,11 @@ class Bookkeeper(Protocol):
     def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
         """A call goes out, signed by the key; what is to go with it in its `_meta`, None for nothing."""
 
-    def received(self, asked: Asked, statement: Statement, offered: object) -> Sequence[Draft]:
-        """The call was answered, by the good statement; what was offered with it. Returns what is to be recorded of that."""
+    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
+        """The call was answered, by the good statement or without any; what was offered with it.
+
+        Returns what is to be recorded of that.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

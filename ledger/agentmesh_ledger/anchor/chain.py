@@ -241,7 +241,9 @@ class Chain:
         found = (self._rpc.ask("eth_getTransactionReceipt", self._hash(tx)) for tx in txs)
         return tuple(self._mapping(each, "a receipt") for each in found)
 
-    def logs(self, address: str, topics: tuple[str, ...], first: int, last: int) -> tuple[Log, ...] | None:
+    def logs(
+        self, address: str, topics: tuple[str | None, ...], first: int, last: int
+    ) -> tuple[Log, ...] | None:
         """The events in these blocks, both ends among them; None where the node refuses to look at so many."""
         asked: dict[str, JsonValue] = {
             "address": address,

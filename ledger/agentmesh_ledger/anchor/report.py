@@ -39,12 +39,12 @@ def anchor_lines(
     return [f"anchor     {each}" for each in lines]
 
 
-def anchor_limits(anchors: Sequence[Anchored]) -> tuple[str, ...]:
-    """What must not be concluded from these anchors."""
-    if not anchors:
-        return ()
-    found = ["whether a chain holds other or larger checkpoints of this log: only the chain can tell"]
-    if not all(each.pinned for each in anchors):
+def anchor_limits(anchors: Sequence[Anchored], known: Sequence[Anchored] | None = None) -> tuple[str, ...]:
+    """What must not be concluded from these anchors; `known` are those whose blocks are looked at, where they are others."""
+    found: list[str] = []
+    if anchors:
+        found.append("whether a chain holds other or larger checkpoints of this log: only the chain can tell")
+    if not all(each.pinned for each in (anchors if known is None else known)):
         found.append(
             "that the block of an anchor that is not pinned is one of the real chain: whoever writes a file can make such"
             " a block"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -46,7 +46,7 @@ def verify_ledger(
     keys: Sequence[str] = (),
     expect: str | None = None,
     policy: Policy | None = None,
-    cosigned: Callable[[str], str | None] | None = None,
+    cosigned: Mapping[str, str] | None = None,
     blocks: Sequence[str] = (),
     limit: int = 20,
     jobs: int | None = None,
@@ -55,9 +55,9 @@ def verify_ledger(
     """The evidence that a ledger file gives, everything recomputed from the stored bytes.
 
     Reads one consistent state while writers go on. `origin` picks the log where a file holds several.
-    `keys`, `expect`, `policy`, `blocks`, `limit`, `jobs` and `progress` are those of `verify_transcript`. `cosigned` gives for an
-    origin the note that was cosigned, which stands beside the log's key, if any (`keys.cosigned_beside`): it counts for a policy
-    where the log continues it.
+    `keys`, `expect`, `policy`, `blocks`, `limit`, `jobs` and `progress` are those of `verify_transcript`. `cosigned` has, by origin, the
+    notes that were cosigned and stand beside the keys of logs (`KeyStore.cosigned_notes`), read before this is called: one counts for
+    a policy where the log continues it.
     Raises: LedgerError, the first failure, with the `others`; `is_check` tells damaged content from a file that
         cannot be read.
     """
@@ -78,7 +78,7 @@ class LedgerAudit:
         keys: Sequence[str] = (),
         expect: str | None = None,
         policy: Policy | None = None,
-        cosigned: Callable[[str], str | None] | None = None,
+        cosigned: Mapping[str, str] | None = None,
         blocks: Sequence[str] = (),
         store: Store | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class LedgerAudit:
         self._origin = origin
         self._pins = pinned_keys(keys, policy)
         self._policy = policy
-        self._cosigned = cosigned
+        self._cosigned: Mapping[str, str] = {} if cosigned is None else cosigned
         self._witnessed: PolicyEvidence | None = None
         self._note = expect
         self._blocks = blocks
@@ -161,7 +161,7 @@ class LedgerAudit:
                 except LedgerError as error:
                     findings.add(error)
         findings.settle()  # behind a failure what an anchor claims of the tree would be another one
-        for fault in self._anchor_faults(rows, head):
+        for fault in self._anchor_faults(rows, head, walk):
             findings.add(fault)
         findings.settle()
         self._result = self._evidence(checks, signed)
@@ -181,13 +181,13 @@ class LedgerAudit:
                 yield record
         checks.finish()
         _require_whole(rows, head, walk, tiles)
-        for error in self._anchor_faults(rows, head):
+        for error in self._anchor_faults(rows, head, walk):
             raise error
         self._result = self._evidence(checks, signed)
 
-    def _anchor_faults(self, rows: Rows, head: HeadRow) -> Iterator[LedgerError]:
+    def _anchor_faults(self, rows: Rows, head: HeadRow, walk: Walk) -> Iterator[LedgerError]:
         self._anchors = AnchorChecks(head.origin, self._blocks)
-        yield from verify_anchors(rows, head, self._anchors)
+        yield from verify_anchors(rows, head, walk.anchors, self._anchors)
         yield from self._anchors.endings()
 
     def _evidence(self, checks: LogChecks, signed: SignedCheckpoint) -> Verified:
@@ -208,7 +208,7 @@ class LedgerAudit:
 
     def _judged(self, rows: Rows, head: HeadRow, signed: SignedCheckpoint) -> PolicyEvidence | None:
         """Who witnessed the checkpoint in the head, or else the one kept with its cosignatures (SPEC L-128)."""
-        note = None if self._policy is None or self._cosigned is None else self._cosigned(head.origin)
+        note = None if self._policy is None else self._cosigned.get(head.origin)
         if note is not None:
             # Before anything else: it is signed by this log's key, whoever witnessed it.
             _require_continued(rows, head, note, signed)

@@ -61,7 +61,7 @@ class StoredCheckpoints:
             if note is None or not self.continues(open_checkpoint(note, self.keys).checkpoint):
                 return None
         except LedgerError as error:
-            if error.reason in ("witness", "checkpoint", "log_key"):
+            if error.reason in ("checkpoint", "log_key"):
                 return None
             raise
         return note

@@ -139,6 +139,14 @@ def test_one_that_is_not_signed_or_signed_by_another_is_refused(owners: Owners, 
         assert why in told
 
 
+def test_one_that_comes_with_an_unsigned_answer_is_refused(owners: Owners, book: Book) -> None:
+    asked = owners.asked()
+    book.sent(asked, owners.front)
+    offered = SignedReceipt(receipt=owners.receipt(asked)).signed_by(owners.host).to_json()
+    found = book.received(asked, None, offered)
+    assert "nor is the answer" in refusal(found) and found[0].facts["peer"] == "unsigned"
+
+
 def test_a_second_receipt_for_one_answer_is_refused(owners: Owners, book: Book) -> None:
     asked, again = owners.asked(), owners.asked()
     offered = SignedReceipt(receipt=owners.receipt(asked)).signed_by(owners.host).to_json()

@@ -130,3 +130,18 @@ async def test_a_receipt_that_cannot_be_recorded_is_not_handed_out(
     ledger.close()
     assert await till.bill(exchange(owners, owners.asked()), "critic", tokens=5, seconds=0.25) is None
     assert "was not billed" in caplog.text
+
+
+async def test_who_starts_anew_knows_what_has_not_come_back(
+    owners: Owners, till: Till, ledger: Ledger, mesh: Mesh
+) -> None:
+    open_one, back = [
+        await till.bill(exchange(owners, owners.asked()), "critic", tokens=5, seconds=0.25) for _ in range(2)
+    ]
+    assert open_one is not None and back is not None
+    await till.take({"receipts": [back.signed_by(owners.front).to_json()]})
+    anew = Till(mesh=mesh, ledger=ledger, key=owners.host)
+    await anew.take({"receipts": [each.signed_by(owners.front).to_json() for each in (open_one, back)]})
+    assert recorded(ledger) == [
+        open_one, back, back.signed_by(owners.front), open_one.signed_by(owners.front)
+    ]  # fmt: skip

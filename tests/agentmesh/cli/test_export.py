@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agentmesh_ledger import verify_ledger, verify_transcript
+from agentmesh_ledger import Draft, KeyStore, Ledger, verify_ledger, verify_transcript
 
 Agentmesh = Callable[..., Any]
 
@@ -102,3 +102,31 @@ def test_of_an_altered_ledger_nothing_is_exported_and_the_old_file_stays(
         assert "NOT VERIFIED" in done.err
     assert file.read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["desk", "t"]
+
+
+def test_an_export_is_under_the_cosigned_checkpoint_where_that_shows_as_much(
+    agentmesh: Agentmesh, ledger: Path, tmp_path: Path
+) -> None:
+    keys = KeyStore(ledger.parent / "keys")
+    target = tmp_path / "t.jsonl"
+
+    def exported(dialogue: str) -> tuple[int, str]:
+        done = agentmesh("export", dialogue, "--ledger", ledger, "-o", target)
+        assert done.code == 0, done.err
+        return verify_transcript(target).tree_size, done.err
+
+    with Ledger.open(ledger, keys=keys) as log:
+        dialogues = [each.id for each in log.dialogues()]
+        note = log.checkpoint()
+        log.append([Draft(author=keys.agent("front"), kind="say", dialogue="later")])
+    assert exported("all") == (12, f"{target}: the whole log, 12 entries\n  agentmesh-verify {target}\n")
+    kept = keys.cosigned("agentmesh.local/desk").path
+    kept.write_text(note)
+    kept.chmod(0o600)
+    size, said = exported(dialogues[0])
+    assert size == 11 and "under the cosigned checkpoint" in said
+    assert exported("all")[0] == 12  # the note shows less
+    assert exported("later")[0] == 12
+    # A note of another log, or of another branch, counts for nothing here.
+    kept.write_text(note.replace("\n11\n", "\n10\n"))
+    assert exported(dialogues[0])[0] == 12

@@ -152,3 +152,19 @@ def test_nothing_is_billed_where_one_side_keeps_no_accounts(
     assert usages(asking) == []
     assert len(usages(answering)) == (1 if who == "here" else 0)
     assert summed(answering).balances == ()
+
+
+def test_what_one_run_has_signed_goes_back_with_the_next_although_both_were_started_anew(
+    lab: Make, desk: Make, serve: Serve, process: Command
+) -> None:
+    answering = lab("answer", mesh=_LAB.format(price="{call = 10}") + _ACCOUNTS)
+    for _ in range(2):
+        with serve(answering) as url:
+            asking = desk(url, "one?", more="price = {call = 10}" + _ACCOUNTS)
+            done = process("run", asking)
+            assert done.code == 0, done.err
+    there = summed(answering)
+    assert there.receipts == 1 and dict(there.uncounted) == {"unsigned": 1}
+    signed = [read_signed(each.facts) for each in usages(answering)]
+    assert [each.asker_signature is None for each in signed] == [True, False, True]
+    assert summed(asking).receipts == 2

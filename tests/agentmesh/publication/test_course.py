@@ -59,6 +59,7 @@ class Chain:
     error: LedgerError | None = None
     hold: threading.Event | None = None
     closed: bool = False
+    tx: str | None = "0x01"
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
@@ -83,7 +84,7 @@ class Chain:
         size = self.log.size
         if state == "recorded":
             self.log.size += 1  # the anchor's own entry
-        return Anchored(state=state, size=size, tx="0x01")
+        return Anchored(state=state, size=size, tx=self.tx)
 
 
 def publication(
@@ -142,6 +143,23 @@ async def test_a_mesh_that_recorded_nothing_shows_nothing() -> None:
     async with published(publication(log, heard, witnesses=Cosigners(log), anchors=Chain(log))):
         pass
     assert (log.shown, heard) == ([], [])
+
+
+async def test_a_mesh_that_recorded_nothing_does_not_wait_for_a_chain_that_is_down() -> None:
+    log, heard = Log(), list[Event]()
+    anchors = Chain(log, states=iter(["waiting"] * 1000), due=True, tx=None)
+    with anyio.fail_after(20):
+        async with published(publication(log, heard, anchors=anchors)):
+            await until(lambda: bool(heard))
+    assert [type(event) for event in heard] == [Anchored]
+
+
+async def test_an_anchor_of_an_earlier_run_is_gone_on_with_although_nothing_is_new() -> None:
+    log, heard = Log(), list[Event]()
+    anchors = Chain(log, states=iter(["pending", "pending", "recorded"]), due=True)
+    async with published(publication(log, heard, anchors=anchors)):
+        await until(lambda: bool(heard))
+    assert log.shown[-1] == "recorded 3"
 
 
 @pytest.mark.parametrize("reason", ["rollback", "forked"])

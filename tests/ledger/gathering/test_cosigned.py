@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +18,14 @@ from agentmesh_ledger import KeyStore, Ledger, LedgerAudit, LedgerError, parse_p
 from agentmesh_ledger.__main__ import main
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.cosignature import cosign
-from agentmesh_ledger.keys import cosigned_beside
 from agentmesh_ledger.note import parse_note, parse_vkey
 
 HUNG = 30.0
+
+
+def notes_of(ledger: Path) -> dict[str, str]:
+    """What a command finds beside the keys."""
+    return KeyStore(ledger.parent / "keys").cosigned_notes()
 
 
 @pytest.fixture
@@ -156,7 +162,7 @@ def test_two_that_write_at_once_leave_one_whole_note(ledger, seen, grow, key_of)
 
 @pytest.mark.spec("L-128")
 def test_a_database_meets_a_policy_by_the_note_beside_its_key(ledger, seen, grow, tmp_path: Path) -> None:
-    beside = cosigned_beside(ledger.path)
+    beside = notes_of(ledger.path)
     whole = verify_ledger(ledger.path, policy=seen, cosigned=beside)
     assert whole.policy == "met: quorum some, cosigned by W0"
     assert whole.witnessed is not None and whole.witnessed.size == whole.tree_size == 5
@@ -194,7 +200,7 @@ def test_a_database_that_does_not_continue_the_note_is_refused(
     with Ledger.open(home / "ledger.db", keys=KeyStore(home / "keys")) as here:
         grow(here, 8, "here")
         here.gather(seen, within=HUNG)
-    beside = cosigned_beside(home / "ledger.db")
+    beside = notes_of(home / "ledger.db")
 
     def refused(path: Path) -> LedgerError:
         with pytest.raises(LedgerError) as caught:
@@ -213,15 +219,14 @@ def test_a_database_that_does_not_continue_the_note_is_refused(
         verify_ledger(copy / "ledger.db", policy=nobody, cosigned=beside)
     assert caught.value.reason == "consistency"
     # A note that is no note, or of another log, is told as such.
-    note = beside(seen.logs[0].name)
-    assert note is not None
+    note = beside[seen.logs[0].name]
     for bad in (
         note[:-1],
         "",
         Checkpoint(origin="x.example", size=1, root=bytes(32)).sign(key_of("x.example")),
     ):
         with pytest.raises(LedgerError) as caught:
-            verify_ledger(home / "ledger.db", policy=seen, cosigned=lambda _, text=bad: text)
+            verify_ledger(home / "ledger.db", policy=seen, cosigned={seen.logs[0].name: bad})
         assert "the cosigned checkpoint beside the key" in caught.value.message
 
 
@@ -231,7 +236,7 @@ def test_tiles_that_were_made_to_fit_the_note_are_found(ledger, seen, grow) -> N
     found = ledger.gather(seen, within=HUNG)
     assert found.size == 300
     grow(ledger, 600)
-    beside = cosigned_beside(ledger.path)
+    beside = notes_of(ledger.path)
     with closing(sqlite3.connect(ledger.path, isolation_level=None)) as database:
         leaf = database.execute("SELECT leaf FROM entries WHERE idx = 7").fetchone()[0]
         data = database.execute("SELECT data FROM tiles WHERE level = 0 AND number = 0").fetchone()[0]
@@ -260,8 +265,84 @@ def test_the_command_finds_the_note_beside_the_keys(
     assert (value["witnessed_size"], value["tree_size"]) == (5, 6)
     path = KeyStore(ledger.path.parent / "keys").cosigned(ledger.origin).path
     path.write_bytes(b"\xff")
-    assert main([str(ledger.path), "--policy", str(policy)]) == 3
-    assert "Remove it and gather again" in capsys.readouterr().err
+    assert main([str(ledger.path), "--policy", str(policy)]) == 1
+    assert "the cosigned checkpoint beside the key" in capsys.readouterr().err
     path.unlink()
     assert main([str(ledger.path), "--policy", str(policy)]) == 1
     assert "check policy" in capsys.readouterr().err
+
+
+def test_a_log_that_grows_and_is_cosigned_while_it_is_verified_does_not_seem_cut(
+    ledger, seen, grow, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = written(tmp_path, seen)
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.is_set():
+            grow(ledger, ledger.size + 1)
+            ledger.gather(seen, within=HUNG)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(15):
+            assert main([str(ledger.path), "--policy", str(policy)]) == 0, capsys.readouterr()
+    finally:
+        over.set()
+        thread.join(HUNG)
+    assert ledger.size > 6
+
+
+_ENDLESS = """\
+import sys
+from pathlib import Path
+from agentmesh_ledger import Draft, KeyStore, Ledger
+from agentmesh_ledger.source import read_policy
+
+folder, policy = Path(sys.argv[1]), read_policy(sys.argv[2])
+keys = KeyStore(folder / "keys")
+with Ledger.open(folder / "ledger.db", keys=keys) as ledger:
+    while True:
+        ledger.append([Draft(author=keys.agent("ada"), kind="say", dialogue="d1")])
+        print(ledger.gather(policy, within=30).evidence, flush=True)
+"""
+
+
+@pytest.mark.spec("L-127")
+def test_a_process_that_is_killed_while_it_gathers_leaves_a_whole_note(
+    ledger, witnesses, make_policy, grow, tmp_path: Path, python_environment: dict[str, str]
+) -> None:
+    (one,) = witnesses(1)
+    grow(ledger, 3)
+    policy = make_policy(ledger.vkey(), [one], 1)
+    path = tmp_path / "policy"
+    path.write_text(f"log {ledger.vkey()}\nwitness W0 {one.vkey} {one.url}\ngroup some any W0\nquorum some\n")
+    script = tmp_path / "endless.py"
+    script.write_text(_ENDLESS)
+    for rounds in (1, 2, 4, 7):
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(ledger.path.parent), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=python_environment | {"no_proxy": "127.0.0.1"},
+        )
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(rounds)]
+        process.kill()
+        process.wait(HUNG)
+        process.stdout.close()
+        assert all("met: quorum some" in each for each in told)
+        kept = ledger.cosigned()
+        assert kept is not None and policy.judge(kept).size >= 3 + rounds
+        assert ledger.verify(policy=policy, jobs=1).witnessed is not None
+        assert ledger.gather(policy, within=HUNG).evidence is not None
+
+
+def test_notes_of_logs_that_have_other_names_are_told_apart(ledger, seen) -> None:
+    folder = ledger.path.parent / "keys" / "logs"
+    (folder / "other.example%2Fx.y.cosigned").write_text("hello\n")
+    (folder / "no origin.cosigned").write_text("hello\n")
+    found = notes_of(ledger.path)
+    assert set(found) == {ledger.origin, "other.example/x.y"} and found["other.example/x.y"] == "hello\n"
+    assert notes_of(ledger.path.parent / "nowhere" / "ledger.db") == {}

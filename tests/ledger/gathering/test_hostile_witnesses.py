@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentmesh_ledger import LedgerError
+from agentmesh_ledger import LedgerError, parse_policy
 from agentmesh_ledger.checkpoint import Checkpoint
-from agentmesh_ledger.cosignature import cosign
+from agentmesh_ledger.cosignature import CosignerKey, cosign
 from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.keys import LogKey
-from agentmesh_ledger.note import parse_note
+from agentmesh_ledger.note import MAX_SIGNATURES, parse_note
 
 HUNG = 30.0
 WITHIN = 2.0
@@ -200,6 +200,30 @@ def test_what_a_witness_sends_beside_its_own_line_is_dropped(
         "w1.example",
     ]
     assert [each.time for each in found.evidence.witnesses] == [9, 1_700_000_000]
+
+
+def test_a_note_never_has_more_lines_than_a_note_may_have(ledger, witnesses, key_of, grow) -> None:
+    (one,) = witnesses(1)
+    grow(ledger, 5)
+    note = ledger.checkpoint()
+    keys = [key_of(f"k{at}.example") for at in range(70)]
+
+    def each_by_its_path(handler) -> bool:
+        key = keys[int(handler.path.split("/")[1])]
+        handler.say(200, cosign(note, key, 7)[len(note) :].encode())
+        return True
+
+    one.trick = each_by_its_path
+    lines = [
+        f"witness W{at} {CosignerKey(name=key.name, public=key.public)} {one.url}/{at}"
+        for at, key in enumerate(keys)
+    ]
+    names = " ".join(f"W{at}" for at in range(70))
+    policy = parse_policy("\n".join([*lines, f"group g 63 {names}", "quorum g", ""]).encode())
+    found = ledger.require_continued(policy, within=HUNG)
+    assert len(parse_note(found.note).signatures) == MAX_SIGNATURES == 64
+    assert found.evidence is not None and ledger.cosigned() == found.note
+    assert {each.reason for each in found.failures} == {"not_asked"} and len(found.failures) == 6
 
 
 @pytest.mark.spec("L-129")

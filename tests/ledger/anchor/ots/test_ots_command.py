@@ -8,11 +8,8 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-import typer
-from typer.main import get_command
 
-from agentmesh.cli import anchor_ots
-from agentmesh.cli.exits import report
+from agentmesh.__main__ import main
 from agentmesh_ledger import verify_ledger
 from agentmesh_ledger.anchor.recorded import EVIDENCE_TYPE
 from agentmesh_ledger.anchor.stamps import stamps
@@ -21,20 +18,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run() -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     """A command line in this process: its exit code, and what it wrote where."""
-    app = typer.Typer()
-    app.command("stamp")(anchor_ots.stamp)
-    app.command("upgrade")(anchor_ots.upgrade)
+    monkeypatch.setenv("TERMINAL_WIDTH", "200")  # typer reads it once
 
     def call(*arguments: object) -> tuple[int, str, str]:
         with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-            try:
-                get_command(app).main([str(each) for each in arguments], standalone_mode=True)
-            except SystemExit as done:
-                code = int(done.code or 0)
-            except Exception as error:  # noqa: BLE001  # as `agentmesh.__main__` does it
-                code = report(error)
+            code = main(["anchor", *map(str, arguments)])
         return code, out.getvalue(), err.getvalue()
 
     return call

@@ -64,15 +64,17 @@ def test_a_dialogue_that_came_later_takes_none_along(anchored, tmp_path) -> None
 def test_a_pending_stamp_stays_at_home(spoken, keys, calendar, tmp_path) -> None:
     stamp(spoken, keys.agent("host"), [calendar.url])
     assert verify_transcript(exported(spoken, tmp_path / "t")).anchors == ()
-    (found,) = spoken.verify().anchors
-    assert (found.block, found.block_hash, found.pinned) == (None, "", False)
-    assert found.note == f"pending, promised by {calendar.url}: nothing is shown yet"
+    found = spoken.verify()
+    (claim,) = found.claimed
+    assert found.anchors == () and (claim.size, claim.index) == (7, 8)
+    assert f"pending, promised by {calendar.url}: nothing is shown yet" in claim.why
 
 
-def test_the_database_is_verified_with_both(anchored) -> None:
+def test_in_the_database_a_promise_that_was_kept_is_no_claim(anchored) -> None:
     anchored.close()
-    pending, complete = verify_ledger(anchored.path).anchors
-    assert (pending.block, complete.block) == (None, 900_000)
+    found = verify_ledger(anchored.path)
+    assert [each.block for each in found.anchors] == [900_000]
+    assert found.claimed == ()  # the promise was kept
 
 
 def test_a_recorded_stamp_that_does_not_hold_is_found(anchored, keys) -> None:
