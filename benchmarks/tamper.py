@@ -3,7 +3,7 @@
     python benchmarks/tamper.py [--mutations 20000] [--databases 3000] [--seed 1] [--jobs N] [--json]
     python benchmarks/tamper.py --only 1234 [--save FILE]     one transcript mutation again, by its number
 
-The auditor names the log's key, and brings a checkpoint where a row says so. Detected is a LedgerError of a check;
+The auditor names the log's key and, of a transcript with anchors, their blocks, and brings a checkpoint where a row says so. Detected is a LedgerError of a check;
 anything else, another exception too, is MISSED and makes the exit status 1. A mutation that leaves the bytes as they
 were is drawn again. What the format allows (content withheld, a dialogue shown up to an earlier message) is no
 tampering and stands in a table of its own: it must verify, and the evidence must say what is no longer shown.
@@ -32,6 +32,7 @@ from types import FrameType
 
 from tampering import databases
 from tampering.allowed import ALLOWED
+from tampering.anchored import ANCHORED, NAME, anchored_case
 from tampering.attack import Attack
 from tampering.edits import EDITS
 from tampering.forgeries import FORGERIES
@@ -58,7 +59,8 @@ class Outcome:
 @lru_cache(maxsize=1)
 def the_cases() -> Mapping[str, Case]:
     """The transcripts, made once a process."""
-    return cases()
+    found = cases()
+    return {**found, NAME: anchored_case(found["log"])}
 
 
 @lru_cache(maxsize=1)
@@ -66,9 +68,9 @@ def schedule() -> tuple[tuple[Attack, str], ...]:
     """Each attack on each transcript it makes sense for, as often as it weighs; mutations take them in turn."""
     return tuple(
         (attack, name)
-        for attack in (*EDITS, *FORGERIES)
+        for attack in (*EDITS, *FORGERIES, *ANCHORED)
         for name in the_cases()
-        if attack.case in (None, name)
+        if attack.case == name or (attack.case is None and name != NAME)
         for _ in range(attack.weight)
     )
 
@@ -88,7 +90,8 @@ def judge(number: int, *, seed: int) -> Outcome:
     """What the verifier says to the mutation of this number."""
     attack, case, data = mutation(number, seed)
     expect = {"none": None, "older": case.older, "latest": case.notes[-1]}[attack.expect]
-    check, missed = verdict(lambda: verify_transcript(io.BytesIO(data), keys=[LOG.vkey], expect=expect))
+    terms = {"keys": [LOG.vkey], "expect": expect, "blocks": case.blocks}
+    check, missed = verdict(lambda: verify_transcript(io.BytesIO(data), **terms))
     return Outcome(number=number, attack=attack.name, target=case.name, check=check, missed=missed)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from agentmesh.cli.exits import FAILED
 from agentmesh.cli.implied import ShowIsMeant
 from agentmesh.cli.options import DESCRIBED, JsonOption, KeysOption, LedgerOption, OriginOption, example
 from agentmesh.cli.output import output_file, require_target
@@ -17,8 +19,8 @@ from agentmesh.cli.where import find_place, is_place
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
-    from agentmesh_ledger import TranscriptAudit
-    from agentmesh_ledger.usage.balances import Accounts
+    from agentmesh_ledger import Record, TranscriptAudit
+    from agentmesh_ledger.usage.settlement import Audit
 
 app = typer.Typer(
     cls=ShowIsMeant,
@@ -47,8 +49,11 @@ def show(
     from agentmesh.view.accounts import told_json, told_text
     from agentmesh.view.text import json_line
 
-    found, whole = _accounts(record, origin, at)
-    print(json_line(told_json(found, whole=whole)) if json else told_text(found, whole=whole))
+    audit, whole = _audited(record, origin, at)
+    found, said = audit.accounting.accounts(), audit.said
+    print(json_line(told_json(found, said, whole=whole)) if json else told_text(found, said, whole=whole))
+    if whole and any(each.agrees is False for each in said):
+        raise typer.Exit(FAILED)
 
 
 @app.command("prove", epilog=example("agentmesh accounts prove front -o front.balance"))
@@ -110,7 +115,7 @@ def prove(
     typer.echo(f"  {command}", err=True)
 
 
-def _accounts(record: str, origin: str | None, at: int | None) -> tuple[Accounts, bool]:
+def _audited(record: str, origin: str | None, at: int | None) -> tuple[Audit, bool]:
     """The accounts of whatever is meant, and whether they are those of a whole log."""
     from agentmesh_ledger.source import is_ledger, opened
 
@@ -121,30 +126,36 @@ def _accounts(record: str, origin: str | None, at: int | None) -> tuple[Accounts
         if not is_ledger(stream, record):
             from agentmesh_ledger import TranscriptAudit
 
-            audit = TranscriptAudit(stream)
-            header = audit.header
+            transcript = TranscriptAudit(stream)
+            header = transcript.header
             if origin is not None and origin != header.origin:
                 raise AgentMeshError("usage", f"this is the transcript of {header.origin}")
-            return _of_transcript(audit, at), header.dialogue is None
+            return _of_transcript(transcript, at), header.dialogue is None
     return _of_ledger(record, origin, at), True
 
 
-def _of_ledger(ledger: Path | str, origin: str | None, at: int | None) -> Accounts:
+def _of_ledger(ledger: Path | str, origin: str | None, at: int | None) -> Audit:
     from agentmesh_ledger.log import Ledger
-    from agentmesh_ledger.usage.settlement import ledger_accounts
 
     with Ledger.open(ledger, origin=origin, read_only=True) as log:
-        return ledger_accounts(log, at)
+        size = log.size
+        return _taken(log.origin, log.read(0, size if at is None else min(at, size)), size, at)
 
 
-def _of_transcript(audit: TranscriptAudit, at: int | None) -> Accounts:
+def _of_transcript(transcript: TranscriptAudit, at: int | None) -> Audit:
     """Reads it to its end, and so holds all that a verification does, whatever is asked for."""
-    from agentmesh_ledger.usage.balances import Accounting
+    header = transcript.header
+    return _taken(header.origin, transcript, header.tree_size, at)
 
-    if at is not None and at > audit.header.tree_size:
-        raise AgentMeshError("usage", f"the log has {audit.header.tree_size} entries, not {at}")
-    accounting = Accounting(audit.header.origin)
-    for record in audit:
+
+def _taken(origin: str, records: Iterable[Record], size: int, at: int | None) -> Audit:
+    from agentmesh_ledger.usage.balances import Accounting
+    from agentmesh_ledger.usage.settlement import Audit
+
+    if at is not None and at > size:
+        raise AgentMeshError("usage", f"the log has {size} entries, not {at}")
+    audit = Audit(Accounting(origin))
+    for record in records:
         if at is None or record.index < at:
-            accounting.take(record)
-    return accounting.accounts()
+            audit.take(record)
+    return audit

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from agentmesh.cli.anchor_options import AnchorOptions, KeyEnvOption, KeystoreOption, PassphraseEnvOption
 from agentmesh.cli.options import JsonOption, KeysOption, LedgerOption, OriginOption
-from agentmesh.cli.passphrase import is_terminal, keys_in
+from agentmesh.cli.passphrase import keys_in
 from agentmesh.cli.signing import open_writer, signer
 from agentmesh.cli.where import find_place
 from agentmesh.errors import AgentMeshError
@@ -23,22 +22,9 @@ AgentArgument: TypeAlias = Annotated[str, typer.Argument(metavar="AGENT", help="
 
 def bind(
     agent: AgentArgument,
-    key_env: Annotated[
-        str | None,
-        typer.Option("--key-env", metavar="NAME", help="The variable that holds the account's private key."),
-    ] = None,
-    keystore: Annotated[
-        Path | None,
-        typer.Option("--keystore", metavar="FILE", help="The account's keystore file (version 3)."),
-    ] = None,
-    passphrase_env: Annotated[
-        str | None,
-        typer.Option(
-            "--passphrase-env",
-            metavar="NAME",
-            help="The variable that holds the keystore's passphrase. Default: a question.",
-        ),
-    ] = None,
+    key_env: KeyEnvOption = None,
+    keystore: KeystoreOption = None,
+    passphrase_env: PassphraseEnvOption = None,
     ledger: LedgerOption = None,
     origin: OriginOption = None,
     keys: KeysOption = None,
@@ -49,7 +35,7 @@ def bind(
     from agentmesh_ledger import Draft
     from agentmesh_ledger.usage.binding import BIND, Binding, binding_facts
 
-    account = _account(key_env, keystore, passphrase_env)
+    account = _account(ledger, key_env, keystore, passphrase_env)
     place = find_place(ledger, origin, keys)
     store = keys_in(place.keys)
     key = signer(store, agent)
@@ -92,32 +78,13 @@ def unbind(
         print(f"{agent}  {key.id}  is bound to {address} no more; entry {receipt.index} says so")
 
 
-def _account(key_env: str | None, keystore: Path | None, passphrase_env: str | None) -> Account:
-    from agentmesh_ledger.anchor.account import account_from_environment, account_from_keystore
-
-    if (key_env is None) == (keystore is None):
+def _account(
+    ledger: str | None, key_env: str | None, keystore: Path | None, passphrase_env: str | None
+) -> Account:
+    """The account meant. That which pays for anchors is not taken for an agent's own by default."""
+    if key_env is None and keystore is None:
         raise AgentMeshError(
             "usage", "whose account? Give one of --key-env and --keystore", hint="a key is never an argument"
         )
-    if key_env is not None:
-        return account_from_environment(key_env)
-    assert keystore is not None  # one of the two
-    return account_from_keystore(keystore, lambda: _passphrase(keystore, passphrase_env))
-
-
-def _passphrase(keystore: Path, variable: str | None) -> bytes:
-    if variable is not None:
-        found = os.environ.get(variable)
-        if not found:
-            raise AgentMeshError("usage", f"the environment variable {variable} holds no passphrase")
-        return found.encode()
-    if not is_terminal():
-        raise AgentMeshError(
-            "usage", "there is no passphrase of the keystore", hint="name a variable with --passphrase-env"
-        )
-    from getpass import getpass
-
-    try:
-        return getpass(f"Passphrase of {keystore}: ", stream=sys.stderr).encode()
-    except EOFError as error:
-        raise AgentMeshError("usage", "no passphrase was given") from error
+    options = AnchorOptions(where=ledger, key_env=key_env, keystore=keystore, passphrase_env=passphrase_env)
+    return options.account()

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agentmesh.view.text import clean
 from agentmesh_ledger import JsonValue
 from agentmesh_ledger.usage.balances import Accounts, Balance, accounts_json
 from agentmesh_ledger.usage.report import amount
-from agentmesh_ledger.usage.settlement import settled
+from agentmesh_ledger.usage.settlement import Said, settled
 
 _TOLD = 10
 
 
-def told_json(found: Accounts, *, whole: bool) -> dict[str, JsonValue]:
-    """The accounts for programs; amounts are whole micro-units. `root` is null where not the whole log was seen."""
-    return {**accounts_json(found), "root": settled(found).root().hex() if whole else None}
+def told_json(found: Accounts, said: Sequence[Said] = (), *, whole: bool) -> dict[str, JsonValue]:
+    """The accounts for programs; amounts are whole micro-units. `root` is null where not the whole log was seen.
+
+    `said` are the roots that the log itself says; `agrees` is null where that was not looked at.
+    """
+    roots: list[JsonValue] = [
+        {"index": each.index, "size": each.size, "root": each.root, "agrees": each.agrees} for each in said
+    ]
+    return {
+        **accounts_json(found),
+        "root": settled(found).root().hex() if whole else None,
+        "said": roots if whole else [],
+    }
 
 
-def told_text(found: Accounts, *, whole: bool) -> str:
+def told_text(found: Accounts, said: Sequence[Said] = (), *, whole: bool) -> str:
     """The accounts for people."""
     lines = [_balance(found, each) for each in found.balances]
     if not found.balances:
@@ -33,6 +45,7 @@ def told_text(found: Accounts, *, whole: bool) -> str:
     if sum(found.uncounted.values()) > _TOLD:
         lines.append("  and more: --json tells up to 100")
     if whole:
+        lines += [_said(each) for each in said if each.agrees is not None]
         lines.append(
             f"root       {settled(found).root().hex()}  after {found.size} entries of {found.origin}"
         )
@@ -46,6 +59,11 @@ def _balance(found: Accounts, each: Balance) -> str:
         f"balance    {each.agent}  {_name(found, each.agent)}  {amount(each.net)} {each.unit}:"
         f" {amount(each.earned)} earned, {amount(each.spent)} spent"
     )
+
+
+def _said(said: Said) -> str:
+    word = "as it is" if said.agrees else "WRONG: the receipts add up to another"
+    return f"said       {said.root}  after {said.size} entries, by entry {said.index}: {word}"
 
 
 def _name(found: Accounts, agent: str) -> str:

@@ -139,10 +139,22 @@ def _who(entry: Entry) -> str:
             gone = facts.get("dropped")
             turns = count(len(gone), "earlier turn") if isinstance(gone, list) else "? turns"
             return f"{author} leaves {turns} out of the prompt ({_fact(facts, 'rule')})"
+        case "usage":
+            return f"{author} {_receipt(facts)}"
         case "key.register":
             return f"{author} registers a key"
         case kind:
             return f"{author}{to} ({clean(kind)})"
+
+
+def _receipt(facts: Mapping[str, object]) -> str:
+    """What a `usage` says; a receipt of bad shape is shown as far as it goes."""
+    if "refused" in facts:
+        return f"refuses a receipt ({_fact(facts, 'refused')})"
+    found = facts.get("receipt")
+    receipt = found if isinstance(found, Mapping) else {}
+    price = f"{_fact(receipt, 'price')} micro-units ({_fact(receipt, 'unit')})"
+    return f"records a receipt: {_fact(receipt, 'tokens')} tokens, {price}"
 
 
 def _fact(facts: Mapping[str, object], name: str) -> str:

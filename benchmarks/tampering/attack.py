@@ -17,11 +17,11 @@ class Attack:
     """One row of the matrix.
 
     `expect` says which checkpoint the auditor brings: none (only the log's key), one of an earlier time, or the
-    last. `weight` is how often it is drawn; `case` names the one transcript it makes sense for.
+    last. `weight` is how often it is drawn; `case` names the one transcript it makes sense for, None both that have no anchors.
     """
 
     name: str
     make: Make
     expect: Literal["none", "older", "latest"] = "none"
     weight: int = 1
-    case: Literal["log", "dialogue"] | None = None
+    case: Literal["log", "dialogue", "anchored"] | None = None

@@ -162,7 +162,7 @@ def sealed(lines: Sequence[bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One kind of transcript of the log, and what its auditor holds: the key, and checkpoints kept at every size."""
+    """One kind of transcript of the log, and what its auditor holds: the key, checkpoints kept at every size, and blocks."""
 
     name: str
     dialogue: str | None
@@ -170,6 +170,7 @@ class Case:
     entries: Sequence[bytes]
     notes: Sequence[str]
     transcript: bytes
+    blocks: tuple[str, ...] = ()
 
     @property
     def older(self) -> str:

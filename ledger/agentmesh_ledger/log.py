@@ -16,7 +16,7 @@ from agentmesh_ledger.encoding import encode64
 from agentmesh_ledger.erasure import erasable
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.export import ExportSummary, export_transcript, last_selected
-from agentmesh_ledger.fork import Fork, verify_fork
+from agentmesh_ledger.fork import fork_between, verify_fork
 from agentmesh_ledger.gather import Gathered
 from agentmesh_ledger.group import MAX_MESSAGES
 from agentmesh_ledger.identity import AgentId
@@ -400,7 +400,7 @@ class Ledger:
         if old.size > new.size:
             raise LedgerError("not_found", f"the log has {new.size} entries, not {old.size}")
         proof = tuple(source.consistency(old.size, new.size)) if old.size < new.size else ()
-        fork = Fork(first=note, second=now, root=source.root(old.size), proof=proof)
+        fork = fork_between(note, now, root=source.root(old.size), proof=proof, keys=source.keys)
         verify_fork(fork, source.keys)
         return Path(source.keep(fork, old.size))
 

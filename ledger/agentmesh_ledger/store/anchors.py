@@ -17,18 +17,25 @@ from agentmesh_ledger.text import shown
 from agentmesh_ledger.tiles import TileHashes
 
 
-def verify_anchors(rows: Rows, head: HeadRow, checks: AnchorChecks) -> Iterator[LedgerError]:
-    """Holds every `anchor` entry to its evidence, and that to the tree; what fails, each with its index.
+def verify_anchors(
+    rows: Rows, head: HeadRow, indices: Iterable[int], checks: AnchorChecks
+) -> Iterator[LedgerError]:
+    """Holds the `anchor` entries at these places to their evidence, and that to the tree; what fails, each with its index.
 
     For a log whose entries and tiles were verified in the same transaction.
     """
     tree = tree_of(rows, head)
-    for record in anchor_records(rows, head):
+    for index in indices:
         try:
-            _hold(record, tree, checks)
+            _hold(_record(rows, head, index), tree, checks)
         except LedgerError as error:
-            error.locate(index=record.index)
+            error.locate(index=index)
             yield error
+
+
+def _record(rows: Rows, head: HeadRow, index: int) -> Record:
+    ((row, openings),) = rows.with_content(head.log, rows.entries(head.log, index, index + 1))
+    return open_entry(row.index, row.entry, openings)
 
 
 def _hold(record: Record, tree: TileHashes, checks: AnchorChecks) -> None:
@@ -127,10 +134,9 @@ class AnchorChoice:
     def _line(self, claimed: RecordedAnchor, *, proof: bool) -> AnchorLine | None:
         """The line of an anchor; None where its evidence is gone, or does not show what is claimed."""
         size = claimed.size
-        rows = self._rows.entries(self._head.log, claimed.index, claimed.index + 1)
-        ((row, openings),) = self._rows.with_content(self._head.log, rows)
+        record = _record(self._rows, self._head, claimed.index)
         try:
-            evidence = recorded_evidence(open_entry(row.index, row.entry, openings))
+            evidence = recorded_evidence(record)
             root = self._tree.root(size)
             if evidence is None or root != claimed.root:
                 return None

@@ -161,7 +161,7 @@ class LedgerAudit:
                 except LedgerError as error:
                     findings.add(error)
         findings.settle()  # behind a failure what an anchor claims of the tree would be another one
-        for fault in self._anchor_faults(rows, head):
+        for fault in self._anchor_faults(rows, head, walk):
             findings.add(fault)
         findings.settle()
         self._result = self._evidence(checks, signed)
@@ -181,13 +181,13 @@ class LedgerAudit:
                 yield record
         checks.finish()
         _require_whole(rows, head, walk, tiles)
-        for error in self._anchor_faults(rows, head):
+        for error in self._anchor_faults(rows, head, walk):
             raise error
         self._result = self._evidence(checks, signed)
 
-    def _anchor_faults(self, rows: Rows, head: HeadRow) -> Iterator[LedgerError]:
+    def _anchor_faults(self, rows: Rows, head: HeadRow, walk: Walk) -> Iterator[LedgerError]:
         self._anchors = AnchorChecks(head.origin, self._blocks)
-        yield from verify_anchors(rows, head, self._anchors)
+        yield from verify_anchors(rows, head, walk.anchors, self._anchors)
         yield from self._anchors.endings()
 
     def _evidence(self, checks: LogChecks, signed: SignedCheckpoint) -> Verified:

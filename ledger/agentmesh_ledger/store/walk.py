@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agentmesh_ledger.affairs import LOG_DIALOGUE
+from agentmesh_ledger.anchor.recorded import ANCHOR
 from agentmesh_ledger.judge import Row, missing_row
 from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.rows import CHUNK, Rows
 
 
 class Walk:
-    """Reads a log once; `entries` and `parts` are how many rows there were."""
+    """Reads a log once; `entries` and `parts` are how many rows there were, `anchors` where its anchors are recorded."""
 
     def __init__(self, rows: Rows, head: HeadRow) -> None:
         self._rows = rows
         self._head = head
         self.entries = 0
         self.parts = 0
+        self.anchors: list[int] = []
 
     def chunks(self) -> Iterator[list[Row]]:
         """The entries from 0 on, in bounded chunks. Where one is missing, a row without an entry stands for it."""
@@ -31,6 +34,8 @@ class Walk:
                 columns = (row.leaf, row.dialogue, row.seq, row.kind, row.author)
                 found.append((row.index, row.entry, *columns, content))
                 index = row.index + 1
+                if row.kind == ANCHOR and row.dialogue == LOG_DIALOGUE:
+                    self.anchors.append(row.index)
                 self.entries += 1
                 self.parts += len(content)
             if not chunk:

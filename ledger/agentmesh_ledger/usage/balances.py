@@ -33,6 +33,9 @@ Why: TypeAlias = Literal[
 MAX_TOLD: Final = 100
 """So many of the receipts that do not count are told one by one."""
 
+EXCHANGED: Final = frozenset({"sent", "received"})
+"""The kinds in which a log records what passed between it and another owner."""
+
 _NEVER: Final = 2**63
 
 
@@ -114,7 +117,7 @@ class Accounting:
         kind = message.kind
         if kind == USAGE:
             self._usage(message)
-        elif kind in ("sent", "received"):
+        elif kind in EXCHANGED:
             self._exchange(message)
         elif message.dialogue == LOG_DIALOGUE:
             self._affair(message)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId, public_key
 from agentmesh_ledger.jcs import JsonValue, canonical
+from agentmesh_ledger.message import LOG_DIALOGUE
 from agentmesh_ledger.record import Record
 from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.tree import Edge, collect, fold_proof, inclusion_nodes, leaf_hash
-from agentmesh_ledger.usage.balances import Accounts, Balance, accounts_of
-from agentmesh_ledger.usage.receipt import is_unit
+from agentmesh_ledger.usage.balances import EXCHANGED, Accounting, Accounts, Balance, accounts_of
+from agentmesh_ledger.usage.receipt import USAGE, is_unit
 
 SETTLEMENT: Final = "settlement"
+MAX_SAID: Final = 64
 LEAF_FORMAT: Final = "agentmesh-balance/v1"
 # As texts: a sum may be beyond what JSON's numbers carry everywhere.
 _AMOUNT: Final = re.compile(r"(0|-?[1-9][0-9]{0,39})\Z")
@@ -95,6 +97,43 @@ def ledger_accounts(ledger: Log, size: int | None = None) -> Accounts:
     if size is not None and found.size < size:
         raise LedgerError("refused", f"the log has {found.size} entries, not {size}")
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """A root that the log itself says, in the entry `index`; `agrees` is None where that was not looked at."""
+
+    index: int
+    size: int
+    root: str
+    agrees: bool | None
+
+
+@dataclass(slots=True)
+class Audit:
+    """Takes a log's records as `Accounting` does, and holds the roots that the log says against what it has by then.
+
+    Looked at are the first 64, and those only that nothing which could change a balance stands behind: of the others the
+    balances at that size are asked for by themselves.
+    """
+
+    accounting: Accounting
+    said: list[Said] = field(default_factory=list)
+    _changed: int = 0
+
+    def take(self, record: Record) -> None:
+        """Takes the next record."""
+        message = record.message
+        size, root = message.facts.get("size"), message.facts.get("balances")
+        if message.kind != SETTLEMENT or message.dialogue != LOG_DIALOGUE:
+            if message.kind == USAGE or message.dialogue == LOG_DIALOGUE or message.kind in EXCHANGED:
+                self._changed = record.index + 1
+        elif isinstance(size, int) and isinstance(root, str):
+            agrees: bool | None = None
+            if self._changed <= size <= record.index and len(self.said) < MAX_SAID:
+                agrees = settled(self.accounting.accounts()).root().hex() == root
+            self.said.append(Said(index=record.index, size=size, root=shown(root), agrees=agrees))
+        self.accounting.take(record)
 
 
 def balance_leaf(origin: str, balance: Balance) -> bytes:

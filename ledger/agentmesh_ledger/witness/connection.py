@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_CONNECTIONS: Final = 256
 MAX_HEAD: Final = 16 * 1024
+MAX_PIPELINED: Final = 16
 REQUEST_SECONDS: Final = 10.0
 """From the first byte of a request, or from connecting, to the last byte of the answer taken."""
 
@@ -64,6 +65,7 @@ class Connection(HttpToolsProtocol):
     since = 0.0
     _in_head = True
     _head = 0
+    _ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Lets the client in; where there is no room, the one that has waited longest without a request goes."""
@@ -71,28 +73,44 @@ class Connection(HttpToolsProtocol):
         super().connection_made(_Joined(transport))
         self.since = time.monotonic()
         self.deadline = self.since + REQUEST_SECONDS
-        others = [each for each in self.connections if isinstance(each, Connection)]
-        if len(others) > MAX_CONNECTIONS:
-            idle = [each for each in others if each.is_idle and each is not self]
+        # Those that are leaving are counted no more: several clients may arrive before the first has left.
+        here = [each for each in self.connections if isinstance(each, Connection) and not each.is_leaving]
+        if len(here) > MAX_CONNECTIONS:
+            idle = [each for each in here if each.is_idle and each is not self]
             min(idle, key=lambda each: each.since, default=self).transport.abort()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the connection is being closed."""
+        return self.transport.is_closing()
 
     @property
     def is_idle(self) -> bool:
         """Whether no request of this client is in work."""
         return self.cycle is None or self.cycle.response_complete
 
+    def shutdown(self) -> None:
+        """Ends the connection, at once where the client is still sending, else with the answers in work."""
+        if not self.is_idle and self.cycle.more_body:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
     def data_received(self, data: bytes) -> None:
         """Reads on, as long as the head of a request keeps within its bounds."""
         if self.deadline is None:  # the first bytes after an answer, be they only white space
             self.deadline = time.monotonic() + REQUEST_SECONDS
+        self._ended = False
         super().data_received(data)
-        if self._in_head:
+        if self._in_head and not self._ended:  # what stands behind the end of a body is short
             self._head += len(data)
             if self._head > MAX_HEAD and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too long.")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins. Many short ones in one piece would take a hundred times its memory."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise OverflowError  # which the parser tells uvicorn as a bad request
         self._in_head, self._head = True, 0
         super().on_message_begin()
 
@@ -104,7 +122,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What follows is the head of another request."""
         super().on_message_complete()
-        self._in_head, self._head = True, 0
+        self._in_head, self._head, self._ended = True, 0, True
 
     def on_response_complete(self) -> None:
         """From here on the client may be idle, as long as uvicorn keeps the connection."""
@@ -117,7 +135,7 @@ def sweep(connections: Collection[object]) -> None:
     """Drops every connection whose client has taken too long."""
     now = time.monotonic()
     for each in [each for each in connections if isinstance(each, Connection)]:
-        if each.deadline is None and each.transport.is_closing():
+        if each.deadline is None and each.is_leaving:
             each.deadline = now + REQUEST_SECONDS  # what it does not read would keep it for ever
         elif each.deadline is not None and each.deadline < now:
             each.transport.abort()

@@ -7,7 +7,6 @@ SHA-256 · `GET /`, two lines: the witness's name and its vkey.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import signal
 import socket
@@ -85,7 +84,7 @@ class WitnessApp:
             return _told(405, "only to be read")
         if wanted is None:
             return _told(200, f"{self._witness.key.name}\n{self._witness.key.vkey}")
-        origin = self._origins().get(wanted[1])
+        origin = self._trusted.named(wanted[1])
         if origin is None:
             return _told(404, "this witness does not know the log")
         loop = asyncio.get_running_loop()
@@ -132,9 +131,6 @@ class WitnessApp:
 
         loop.run_in_executor(self._thread, self._witness.settle, proposals).add_done_callback(settled)
 
-    def _origins(self) -> dict[str, str]:
-        return {hashlib.sha256(each.encode()).hexdigest(): each for each in self._trusted.origins()}
-
 
 class WitnessServer(uvicorn.Server):
     """uvicorn's, which also drops clients that take too long, and tells its caller of a signal instead of dying of it.
@@ -166,6 +162,13 @@ class WitnessServer(uvicorn.Server):
         """uvicorn's own."""
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """uvicorn's own, which leaves open what has not ended in time."""
+        await super().shutdown(sockets)
+        for each in [each for each in self.server_state.connections if isinstance(each, Connection)]:
+            each.transport.abort()
+        await asyncio.sleep(0)  # until they are told so
 
     async def on_tick(self, counter: int) -> bool:
         """uvicorn's own, ten times a second."""

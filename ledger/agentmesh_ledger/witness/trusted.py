@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 import time
@@ -39,29 +40,40 @@ class TrustedLogs:
         self._clock = clock
         self._turn = threading.Lock()
         self._stamp = _stamp(path)
-        self._keys = read_logs(path)
         self._looked = clock()
+        self._take(read_logs(path))
 
     def keys(self, origin: str) -> Sequence[VerifierKey]:
         """The keys that may sign the log's checkpoints."""
-        if self._clock() - self._looked >= _LOOK_SECONDS:
-            with self._turn:
-                self._look()
+        self._look()
         return self._keys.get(origin, ())
 
     def origins(self) -> tuple[str, ...]:
         """The logs that are trusted, sorted."""
+        self._look()
         return tuple(sorted(self._keys))
 
+    def named(self, digest: str) -> str | None:
+        """The trusted log whose origin has this SHA-256, in lower-case hex."""
+        self._look()
+        return self._named.get(digest)
+
     def _look(self) -> None:
-        stamp, self._looked = _stamp(self._path), self._clock()
-        if stamp == self._stamp:
+        if self._clock() - self._looked < _LOOK_SECONDS:
             return
-        self._stamp = stamp  # a file that cannot be read is told once, not once a second
-        try:
-            self._keys = read_logs(self._path)
-        except LedgerError as error:
-            self._told(f"the list of logs stays as it was: {error}")
+        with self._turn:
+            stamp, self._looked = _stamp(self._path), self._clock()
+            if stamp == self._stamp:
+                return
+            self._stamp = stamp  # a file that cannot be read is told once, not once a second
+            try:
+                self._take(read_logs(self._path))
+            except LedgerError as error:
+                self._told(f"the list of logs stays as it was: {error}")
+
+    def _take(self, keys: dict[str, tuple[VerifierKey, ...]]) -> None:
+        self._keys = keys
+        self._named = {hashlib.sha256(each.encode("ascii")).hexdigest(): each for each in keys}
 
 
 def read_logs(path: Path) -> dict[str, tuple[VerifierKey, ...]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +133,54 @@ def test_who_has_no_balance_is_told(
 def test_a_mesh_without_receipts_has_no_balances(agentmesh: Callable[..., Any], recorded: Path) -> None:
     done = agentmesh("accounts", recorded)
     assert done.code == 0 and "no receipt that both sides signed" in done.out
+
+
+def test_a_root_that_the_log_says_is_held_against_its_receipts(
+    agentmesh: Callable[..., Any], used: Path, tmp_path: Path
+) -> None:
+    agentmesh("accounts", "prove", "back", "-o", tmp_path / "x.balance", "--ledger", used)
+    done = agentmesh("accounts", used)
+    assert done.code == 0 and "as it is" in done.out
+    keys = KeyStore(used / ".agentmesh" / "keys")
+    with Ledger.open(used / ".agentmesh" / "ledger.db", origin=ORIGIN, keys=keys) as log:
+        facts = {"balances": "ab" * 32, "size": log.size}
+        lied = log.append([Draft(author=keys.agent("host"), kind="settlement", dialogue="log", facts=facts)])
+    transcript = tmp_path / "all.transcript.jsonl"
+    agentmesh("export", "all", "--ledger", used, "-o", transcript)
+    for record in (used, transcript):
+        done = agentmesh("accounts", record)
+        assert done.code == 1 and f"by entry {lied[0].index}: WRONG" in done.out
+        (told,) = agentmesh("accounts", record, "--json").lines
+        assert [each["agrees"] for each in told["said"]] == [True, False]
+
+
+def test_a_root_put_on_a_chain_proves_a_balance(
+    agentmesh: Callable[..., Any],
+    anvil: Callable[..., AbstractContextManager[str]],
+    used: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """`anchor push --settle`, then `accounts prove`, then the verifier; nothing more is recorded for it."""
+    # Anvil's first well-known test key.
+    monkeypatch.setenv("PAYER", "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")
+    file = tmp_path / "back.balance"
+    with anvil("--block-time", "1") as url:
+        node = ("--rpc", url, "--key-env", "PAYER")
+        (made,) = agentmesh("anchor", "deploy", *node, "--json").lines
+        where = (used, *node, "--contract", made["contract"], "--confirmations", "1", "--within", "60")
+        pushed = agentmesh("anchor", "push", *where, "--settle", "--json")
+        assert pushed.code == 0, pushed.err
+    (told,) = agentmesh("accounts", "prove", "back", "-o", file, "--ledger", used, "--json").lines
+    assert (told["anchored"], told["appended"]) == (True, False)
+    (sums,) = agentmesh("accounts", used, "--at", told["size"], "--json").lines
+    assert sums["root"] == told["root"]
+    vkey = agentmesh("keys", used).out.split("log    ")[1].strip()
+    assert verify(["balance", str(file), "--key", vkey]) == 0
+    found = capfd.readouterr().out
+    assert "1.500000 credit" in found and "name the block with --block" in found
+    block = re.findall(r"0x[0-9a-f]{64}", found)[0]
+    assert verify(["balance", str(file), "--key", vkey, "--block", block]) == 0
+    assert "the block you named" in capfd.readouterr().out
+    assert agentmesh("verify", used).code == 0

@@ -48,8 +48,8 @@ def test_a_keystore_file_is_opened_with_its_passphrase(
     monkeypatch.setenv("WRONG", "open barley")
     words = ("keys", "bind", "front", "--keystore", file, "--ledger", recorded)
     for more, told in (
-        ((), "there is no passphrase"),
-        (("--passphrase-env", "NOBODY"), "holds no passphrase"),
+        ((), "its passphrase is not given"),
+        (("--passphrase-env", "NOBODY"), "NOBODY is not set"),
         (("--passphrase-env", "WRONG"), "not that of this keystore"),
     ):
         refused = agentmesh(*words, *more)
@@ -63,8 +63,8 @@ def test_a_keystore_file_is_opened_with_its_passphrase(
     ("more", "told"),
     [
         ((), "Give one of --key-env and --keystore"),
-        (("--key-env", "A", "--keystore", "b"), "Give one of --key-env and --keystore"),
-        (("--key-env", "NOBODY"), "holds no private key"),
+        (("--key-env", "A", "--keystore", "b"), "not both"),
+        (("--key-env", "NOBODY"), "NOBODY is not set"),
         (("--key-env", "BAD"), "is no private key"),
     ],
     ids=repr,

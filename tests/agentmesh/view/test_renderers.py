@@ -368,6 +368,23 @@ def test_an_entry_that_did_not_verify_cannot_be_overlooked() -> None:
             "[1] h closes the dialogue, done",
         ),
         (
+            Entry(
+                index=1,
+                kind="usage",
+                author="h",
+                facts={"receipt": {"tokens": 5, "price": 10, "unit": "credit"}},
+            ),
+            "[1] h records a receipt: 5 tokens, 10 micro-units (credit)",
+        ),
+        (
+            Entry(index=1, kind="usage", author="h", facts={"refused": "dearer\x1b[2J"}),
+            "[1] h refuses a receipt (dearer)",
+        ),
+        (
+            Entry(index=1, kind="usage", author="h", facts={"receipt": 7}),
+            "[1] h records a receipt: ? tokens, ? micro-units (?)",
+        ),
+        (
             Entry(index=1, kind="compaction", author="h", facts={"rule": "drop", "dropped": [3, 5]}),
             "[1] h leaves 2 earlier turns out of the prompt (drop)",
         ),

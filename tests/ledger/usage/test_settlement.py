@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmesh_ledger import LedgerError, read_transcript
+from agentmesh_ledger import Draft, JsonValue, LedgerError, read_transcript
 from agentmesh_ledger.identity import agent_id
 from agentmesh_ledger.jcs import parse
 from agentmesh_ledger.tree import leaf_hash, verify_inclusion
-from agentmesh_ledger.usage.balances import Balance, accounts_of
+from agentmesh_ledger.usage.balances import Accounting, Balance, accounts_of
 from agentmesh_ledger.usage.settlement import (
+    Audit,
     balance_leaf,
     ledger_accounts,
     read_leaf,
@@ -112,3 +113,20 @@ def test_a_changed_balance_is_another_root(desk: Desk) -> None:
     more = replace(found.balances[0], earned=found.balances[0].earned + 1)
     changed = replace(found, balances=(more, *found.balances[1:]))
     assert settled(changed).root() != settled(found).root()
+
+
+def test_what_the_log_says_of_a_size_is_looked_at_where_no_balance_can_have_changed_since(desk: Desk) -> None:
+    desk.used()
+    for size, root in ((desk.ledger.size, settlement_root(desk.ledger)), (desk.ledger.size, bytes(32))):
+        facts: dict[str, JsonValue] = {"balances": root.hex(), "size": size}
+        desk.ledger.append([Draft(author=desk.key("host"), kind="settlement", dialogue="log", facts=facts)])
+    first = settlement_root(desk.ledger)
+    size = desk.ledger.size
+    desk.used()
+    facts = {"balances": first.hex(), "size": size}
+    desk.ledger.append([Draft(author=desk.key("host"), kind="settlement", dialogue="log", facts=facts)])
+    audit = Audit(Accounting(ORIGIN))
+    for record in desk.ledger.read():
+        audit.take(record)
+    assert [each.agrees for each in audit.said] == [True, False, None]
+    assert audit.accounting.accounts() == desk.accounts()

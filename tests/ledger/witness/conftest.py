@@ -111,10 +111,12 @@ class Desk:
             state.close()
 
     @contextmanager
-    def serving(self) -> Iterator[tuple[int, WitnessServer]]:
-        """The witness over HTTP: its port, and the server."""
+    def serving(self, *, buffer: int | None = None) -> Iterator[tuple[int, WitnessServer]]:
+        """The witness over HTTP: its port, and the server; `buffer` is what the system takes of answers unread."""
         ready = threading.Event()
         with self.opened() as witness, listen("127.0.0.1", 0) as listener:
+            if buffer is not None:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
             server = WitnessServer(witness, TrustedLogs(self.place.logs), ready=ready.set)
             thread = threading.Thread(target=server.answer, args=(listener,))
             thread.start()

@@ -7,6 +7,8 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from agentmesh_ledger import LedgerError, TranscriptAudit, verify_transcript
 from agentmesh_ledger.anchor.lines import MAX_ANCHOR_LINE, AnchorLine
@@ -391,3 +393,22 @@ def test_of_many_anchors_people_are_told_the_first_the_newest_and_those_they_nam
     assert "block 1 " in told[0] and f"block {name}" in told[1]
     assert "block 35 " in told[2] and "block 40 " in told[7]
     assert told[8] == "anchor     32 more between the first and these: --json lists them"
+
+
+@pytest.mark.spec("L-82")
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(data=st.data())
+def test_only_ledger_errors_escape_fields_exchanged_between_anchored_lines(
+    whole: bytes, seal_again, data: st.DataObject
+) -> None:
+    lines = whole.splitlines()[:-1]
+    number = data.draw(st.integers(0, 3))
+    value, other = json.loads(lines[number]), json.loads(data.draw(st.sampled_from(lines)))
+    holder = value["anchor"] if "anchor" in value and data.draw(st.booleans()) else value
+    key = data.draw(st.sampled_from(sorted(holder)))
+    holder[key] = other.get(key, data.draw(st.sampled_from([None, 0, "", [], {}, -1, "AAAA", [""], other])))
+    altered = [*lines[:number], canonical(value), *lines[number + 1 :]]
+    if altered != lines:
+        error = verdict(seal_again(altered, 4))
+        assert error is None or error.is_check
+        assert error is not None or (holder, key) == (value.get("anchor"), "chain")
