@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from typing import Final
 
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.fork import MAX_FORK, Fork, Forked, parse_fork, verify_fork
+from agentmesh_ledger.fork import MAX_FORK, Fork, Forked, fork_between, parse_fork, verify_fork
 from agentmesh_ledger.note import MAX_NOTE, VerifierKey, parse_vkey
 from agentmesh_ledger.source import is_ledger, opened
 from agentmesh_ledger.transcript import TranscriptReader
@@ -53,7 +54,7 @@ class _Branch:
 def prove_fork(first: str, second: str | None, keys: Sequence[str]) -> Proven:
     """The proof that the records in two files, or the one in a single file, give; `-` is standard input.
 
-    `keys` are the log's vkeys. Without any, those that a transcript names are taken: then whoever made the transcript
+    `keys` are the log's vkeys. Without any, those that a proof or a transcript names are taken: then whoever made that
     may have made up the log.
     Raises: LedgerError(fork, log_key, checkpoint, root, index) where they prove nothing, and those of a transcript that is
         damaged; (not_found, unreadable).
@@ -73,14 +74,12 @@ def prove_fork(first: str, second: str | None, keys: Sequence[str]) -> Proven:
         if ready is not None:
             fork = parse_fork(ready.read(MAX_FORK + 1))
         else:
-            fork, pins = _compared(streams, pins)
+            fork = _compared(streams, pins)
         return Proven(forked=verify_fork(fork, pins), fork=fork, pinned=bool(keys))
 
 
-def _compared(
-    streams: Sequence[BufferedReader], pins: tuple[VerifierKey, ...]
-) -> tuple[Fork, tuple[VerifierKey, ...]]:
-    """What two records say of the log, not yet verified, and the keys to verify it by."""
+def _compared(streams: Sequence[BufferedReader], pins: tuple[VerifierKey, ...]) -> Fork:
+    """What two records say of the log, not yet verified."""
     if len(streams) < 2:
         raise LedgerError(
             "fork", "one record alone contradicts nothing", hint="Name another one, or the proof of a fork"
@@ -98,20 +97,21 @@ def _compared(
         for note, reader in zip(notes, readers, strict=True)
     ]
     old, new = sorted(branches, key=lambda branch: branch.checkpoint.size)
-    return _fork(old, new), pins
+    return _fork(old, new, pins)
 
 
-def _fork(old: _Branch, new: _Branch) -> Fork:
+def _fork(old: _Branch, new: _Branch, keys: Sequence[VerifierKey]) -> Fork:
     size = old.checkpoint.size
+    between = partial(fork_between, old.note, new.note, keys=keys)
     if size == new.checkpoint.size:
-        return Fork(first=old.note, second=new.note, root=new.checkpoint.root, proof=())
+        return between(root=new.checkpoint.root, proof=())
     if new.reader is not None:
         shown_from = new.reader.header.consistency
         if shown_from is not None and shown_from.size == size:
-            return Fork(first=old.note, second=new.note, root=shown_from.root, proof=shown_from.proof)
+            return between(root=shown_from.root, proof=shown_from.proof)
         if new.reader.header.dialogue is None:
             root, proof = _recomputed(new.reader, size, new.checkpoint)
-            return Fork(first=old.note, second=new.note, root=root, proof=proof)
+            return between(root=root, proof=proof)
     raise LedgerError(
         "fork",
         f"checkpoints of {size} and of {new.checkpoint.size} entries do not contradict one another by themselves",

@@ -1,6 +1,7 @@
 """Proof that a log was forked: two checkpoints under one key, of which neither continues the other.
 
-The file needs no word of whoever shows it: both notes are signed by the log, and the rest is hashes.
+The file needs no word of whoever shows it: both notes are signed by the log, and the rest is hashes. Only which key is the log's
+is its own word, until the reader names it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from agentmesh_ledger.durable import create_file
 from agentmesh_ledger.encoding import decode_hash
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.jcs import canonical, parse
-from agentmesh_ledger.note import MAX_NOTE, VerifierKey
+from agentmesh_ledger.note import MAX_NOTE, MAX_VKEY, VerifierKey, parse_note, parse_vkey
+from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import MAX_PROOF, parent, verify_consistency
 
 FORMAT: Final = "agentmesh-fork/v1"
+MOST_KEYS: Final = 16
 # A character of a note takes at most six bytes of JSON.
-MAX_FORK: Final = 2 * 6 * MAX_NOTE + 128 * MAX_PROOF
+MAX_FORK: Final = 2 * 6 * MAX_NOTE + 128 * MAX_PROOF + MOST_KEYS * MAX_VKEY
 MOST_KEPT: Final = 16
-_FIELDS: Final = frozenset({"first", "format", "proof", "root", "second"})
+_FIELDS: Final = frozenset({"first", "format", "proof", "root", "second", "vkeys"})
 _DRAFT: Final = ".note"
 
 
@@ -33,13 +36,14 @@ class Fork:
     """What a proof file says; nothing of it is believed yet.
 
     `root` is that of the second tree at the first one's size, and `proof` the consistency proof from there to the
-    second tree; between equal sizes it is the second root, and the proof is empty.
+    second tree; between equal sizes it is the second root, and the proof is empty. `vkeys` are those that signed both; a file names one at least.
     """
 
     first: str
     second: str
     root: bytes
     proof: tuple[bytes, ...]
+    vkeys: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """The bytes of the proof file (SPEC L-120)."""
@@ -50,6 +54,7 @@ class Fork:
                 "proof": [each.hex() for each in self.proof],
                 "root": self.root.hex(),
                 "second": self.second,
+                "vkeys": list(self.vkeys),
             }
         )
 
@@ -67,6 +72,18 @@ class Forked:
     def origin(self) -> str:
         """The log's name."""
         return self.first.origin
+
+
+def fork_between(
+    first: str, second: str, *, root: bytes, proof: tuple[bytes, ...], keys: Sequence[VerifierKey]
+) -> Fork:
+    """The proof of these two notes, which names those of the keys that signed both.
+
+    Raises: LedgerError(checkpoint) for a note that is malformed, or has a signature by one of the keys that does not hold.
+    """
+    again = parse_note(second).verified_by(keys)
+    both = [str(key) for key in parse_note(first).verified_by(keys) if key in again]
+    return Fork(first=first, second=second, root=root, proof=proof, vkeys=tuple(both[:MOST_KEYS]))
 
 
 def parse_fork(data: bytes) -> Fork:
@@ -87,9 +104,17 @@ def parse_fork(data: bytes) -> Fork:
         raise LedgerError("fork", "a field of the proof is not a text")
     if not isinstance(proof, list) or len(proof) > MAX_PROOF:
         raise LedgerError("fork", f"the proof is not a list of at most {MAX_PROOF} hashes")
+    vkeys = value["vkeys"]
+    if (
+        not isinstance(vkeys, list)
+        or not 0 < len(vkeys) <= MOST_KEYS
+        or len({str(each) for each in vkeys}) != len(vkeys)
+    ):
+        raise LedgerError("fork", f"the proof does not name 1 to {MOST_KEYS} different keys of the log")
     return Fork(
         first=first,
         second=second,
+        vkeys=tuple(each if isinstance(each, str) else "" for each in vkeys),
         root=decode_hash(root, "fork", "the root"),
         proof=tuple(
             decode_hash(each if isinstance(each, str) else "", "fork", "a hash of the proof")
@@ -98,14 +123,17 @@ def parse_fork(data: bytes) -> Fork:
     )
 
 
-def verify_fork(fork: Fork, keys: Sequence[VerifierKey]) -> Forked:
-    """Shows that the log forked: that one of these keys signed both, and that they contradict one another (SPEC L-121, L-122).
+def verify_fork(fork: Fork, keys: Sequence[VerifierKey] = ()) -> Forked:
+    """Shows that the log forked: that one key signed both, and that they contradict one another (SPEC L-121, L-122).
 
+    It is one of `keys`; without any it is one that the proof names itself, which anybody can make up.
     Raises: LedgerError(fork, log_key, checkpoint) where they do not.
     """
-    signed, again = open_checkpoint(fork.first, keys), open_checkpoint(fork.second, keys)
+    named = tuple(map(parse_vkey, fork.vkeys))
+    known = tuple(dict.fromkeys((*named, *keys)))
+    signed, again = open_checkpoint(fork.first, known), open_checkpoint(fork.second, known)
     first, second = signed.checkpoint, again.checkpoint
-    both = tuple(key for key in signed.keys if key in again.keys)
+    both = tuple(key for key in signed.keys if key in again.keys and (not keys or key in keys))
     if first.origin != second.origin:
         raise LedgerError(
             "fork",
@@ -113,8 +141,14 @@ def verify_fork(fork: Fork, keys: Sequence[VerifierKey]) -> Forked:
             expected=first.origin,
             found=second.origin,
         )
+    for key in named:
+        if key not in signed.keys or key not in again.keys:
+            raise LedgerError("log_key", f"the proof names a key of {shown(key.name)} that did not sign both")
     if not both:
-        raise LedgerError("fork", "no key signed both checkpoints")
+        raise LedgerError(
+            "log_key" if named else "fork",
+            "no key that you named signed both checkpoints" if named else "no key signed both checkpoints",
+        )
     if first == second:
         raise LedgerError("fork", "this is one checkpoint twice")
     if first.size > second.size:

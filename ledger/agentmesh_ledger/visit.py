@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from agentmesh_ledger.checkpoint import Checkpoint, open_checkpoint
 from agentmesh_ledger.cosignature import CosignerKey, cosignatures
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.fork import Fork, verify_fork
+from agentmesh_ledger.fork import Fork, fork_between, verify_fork
 from agentmesh_ledger.jcs import MAX_INTEGER
 from agentmesh_ledger.note import MAX_NOTE, NoteSignature, VerifierKey, parse_note
 from agentmesh_ledger.text import shown
@@ -166,13 +166,14 @@ class Visit:
         note, theirs = found
         if theirs.size > head.size:
             return self._behind(theirs.size)
-        fork = Fork(
-            first=note,
-            second=self.head.note,
-            root=self.source.root(theirs.size),
-            proof=tuple(self.source.consistency(theirs.size, head.size)),
-        )
         try:
+            fork = fork_between(
+                note,
+                self.head.note,
+                root=self.source.root(theirs.size),
+                proof=tuple(self.source.consistency(theirs.size, head.size)),
+                keys=self.head.keys,
+            )
             verify_fork(fork, self.head.keys)
         except LedgerError as error:
             return Refused(
@@ -186,7 +187,7 @@ class Visit:
             expected=theirs.root.hex(),
             found=fork.root.hex(),
             path=place,
-            hint="That file proves it to anyone: `agentmesh-verify fork FILE --key VKEY`",
+            hint="That file proves it to anyone: `agentmesh-verify fork FILE`",
         )
 
     def _signed(self, body: bytes) -> tuple[str, Checkpoint] | None:

@@ -59,7 +59,7 @@ class Carrier:
         depth = max(0, self._head.number - receipt.block + 1)
         if depth < self._set.confirmations:
             what = "mined" if receipt.good else "mined, and refused by the contract"
-            message = f"{what}; {depth} of {self._set.confirmations} blocks deep"
+            message = f"{what}; {depth} of the {self._set.confirmations} blocks that it must be deep"
             self._seen(push, receipt.tx)
             return told(push, "pending", message, receipt=receipt, depth=depth)
         if not receipt.good:
@@ -69,7 +69,7 @@ class Carrier:
             self._set.journal.end(push, _UNDONE)
             return told(push, "blocked", _UNDONE, receipt=receipt, depth=depth)
         entry = self._record(push, receipt, block)
-        message = f"{depth} blocks deep, and recorded as entry {entry}"
+        message = f"{depth} {'block' if depth == 1 else 'blocks'} deep, and recorded as entry {entry}"
         return told(push, "recorded", message, receipt=receipt, depth=depth, entry=entry)
 
     def _record(self, push: Push, receipt: TxReceipt, block: Block) -> int:

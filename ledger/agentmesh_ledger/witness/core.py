@@ -164,7 +164,7 @@ class Witness:
         if seen is None or self._evidence is None:
             return
         try:
-            path = self._evidence.keep(seen, proposal)
+            path = self._evidence.keep(seen, proposal, self._trusted.keys(proposal.checkpoint.origin))
         except LedgerError as error:
             self._told(f"a proof that {proposal.checkpoint.origin} forked could not be kept: {error}")
             return

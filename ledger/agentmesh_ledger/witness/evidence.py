@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from agentmesh_ledger.errors import LedgerError
-from agentmesh_ledger.fork import Fork, keep_fork, shown_root
+from agentmesh_ledger.fork import Fork, fork_between, keep_fork, shown_root
+from agentmesh_ledger.note import VerifierKey
 from agentmesh_ledger.witness.verdict import Proposal, Seen
 
 
@@ -19,12 +21,12 @@ class Evidence:
         self._turn = threading.Lock()
         self._kept: set[Path] = set()
 
-    def keep(self, seen: Seen, proposal: Proposal) -> Path | None:
-        """Writes the proof that the log forked; None where the two prove nothing, or nothing new.
+    def keep(self, seen: Seen, proposal: Proposal, keys: Sequence[VerifierKey]) -> Path | None:
+        """Writes the proof that the log, which has these keys, forked; None where the two prove nothing, or nothing new.
 
         Raises: LedgerError(failed).
         """
-        fork = fork_between(seen, proposal)
+        fork = proof_of_fork(seen, proposal, keys)
         if fork is None:
             return None
         stem = quote(proposal.checkpoint.origin, safe="")[:150]  # a file's name has 255 bytes
@@ -41,7 +43,7 @@ class Evidence:
         return path if is_new else None
 
 
-def fork_between(seen: Seen, proposal: Proposal) -> Fork | None:
+def proof_of_fork(seen: Seen, proposal: Proposal, keys: Sequence[VerifierKey]) -> Fork | None:
     """The proof that the log forked; None where both checkpoints may be of one log, or nothing at hand shows otherwise."""
     old, new = seen.checkpoint, proposal.checkpoint
     root: bytes | None = None
@@ -53,4 +55,5 @@ def fork_between(seen: Seen, proposal: Proposal) -> Fork | None:
         root = shown_root(old.size, new.size, proof, new.root)
     if root is None or root == old.root:
         return None
-    return Fork(first=seen.note, second=proposal.note, root=root, proof=proof)
+    fork = fork_between(seen.note, proposal.note, root=root, proof=proof, keys=keys)
+    return fork if fork.vkeys else None  # its keys may have changed in between

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,15 @@ from agentmesh_ledger import KeyStore, Ledger, LedgerError
 from agentmesh_ledger.__main__ import main
 from agentmesh_ledger.checkpoint import Checkpoint
 from agentmesh_ledger.cosignature import cosign
-from agentmesh_ledger.fork import MOST_KEPT, Fork, keep_fork, parse_fork, shown_root, verify_fork
+from agentmesh_ledger.fork import (
+    MOST_KEPT,
+    Fork,
+    fork_between,
+    keep_fork,
+    parse_fork,
+    shown_root,
+    verify_fork,
+)
 from agentmesh_ledger.jcs import canonical
 from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.tree import Edge, collect, consistency_nodes, fold_proof, leaf_hash
@@ -63,7 +72,8 @@ def forked(key_of) -> Callable[..., tuple[Branch, Branch]]:
 def fork_of(old: Branch, new: Branch) -> Fork:
     size = len(old.leaves)
     proof = () if size == len(new.leaves) else new.proof(size)
-    return Fork(first=old.note(), second=new.note(), root=new.root(size), proof=proof)
+    key = parse_vkey(new.key.vkey)
+    return fork_between(old.note(), new.note(), root=new.root(size), proof=proof, keys=[key])
 
 
 def reason(fork: Fork, *keys) -> str:
@@ -126,7 +136,11 @@ def test_two_logs_two_keys_and_no_key_prove_nothing(forked, key_of) -> None:
     keys = Fork(first=stolen.note(), second=new.note(), root=new.root(5), proof=new.proof(5))
     assert reason(keys, old.key, stolen.key) == "fork: no key signed both checkpoints"
     assert reason(keys, old.key).startswith("log_key: no key at hand signed")
-    assert reason(fork_of(old, new)).startswith("log_key")
+    nameless = Fork(first=old.note(), second=new.note(), root=new.root(5), proof=new.proof(5))
+    assert reason(nameless).startswith("log_key")
+    assert reason(fork_of(old, new), stolen.key) == "log_key: no key that you named signed both checkpoints"
+    boast = replace(fork_of(old, new), vkeys=(new.key.vkey, stolen.key.vkey))
+    assert reason(boast, old.key).startswith("log_key: the proof names a key")
     unsigned = old.note().rpartition("\n\n")[0] + "\n\n\N{EM DASH} nobody AAAAAAAA\n"
     assert reason(
         Fork(first=unsigned, second=new.note(), root=new.root(5), proof=new.proof(5)), old.key
@@ -137,6 +151,14 @@ def test_two_logs_two_keys_and_no_key_prove_nothing(forked, key_of) -> None:
     assert reason(
         Fork(first=bad, second=new.note(), root=new.root(5), proof=new.proof(5)), old.key
     ).startswith("checkpoint")
+
+
+@pytest.mark.spec("L-121")
+def test_a_proof_names_the_key_itself_until_the_reader_does(forked) -> None:
+    old, new = forked(5, 9)
+    fork = fork_of(old, new)
+    assert fork.vkeys == (old.key.vkey,)
+    assert [str(key) for key in verify_fork(parse_fork(fork.encode())).keys] == [old.key.vkey]
 
 
 @pytest.mark.spec("L-120")
@@ -164,6 +186,9 @@ def test_a_malformed_proof_is_refused_as_such(forked) -> None:
         {**good, "more": 1},
         {name: value for name, value in good.items() if name != "proof"},
         {**good, "first": 7},
+        {**good, "vkeys": []},
+        {**good, "vkeys": good["vkeys"] * 2},
+        {**good, "vkeys": good["vkeys"][0]},
         {**good, "root": None},
         {**good, "root": "00"},
         {**good, "root": good["root"].upper()},
