@@ -54,11 +54,10 @@ def serve(
     from agentmesh.view.text import clean, json_line
     from agentmesh_ledger.witness.server import WitnessServer
     from agentmesh_ledger.witness.server import listen as listener
-    from agentmesh_ledger.witness.trusted import trust_logs
 
     host, port = _address(listen)
     place = _folder(folder, keys)
-    trust_logs(place.logs, log or [])
+    _trust(place, log or [])
     key = place.key(name, passphrase_in(place.keys))
 
     def told(message: str) -> None:
@@ -92,11 +91,11 @@ def trust(
 ) -> None:
     """Choose the logs that a witness cosigns for; a running one follows."""
     from agentmesh.view.text import json_line
-    from agentmesh_ledger.witness.trusted import read_logs, trust_logs
+    from agentmesh_ledger.witness.trusted import read_logs
 
     place = _folder(folder, None)
     if vkeys:
-        print(f"{place.logs}: {trust_logs(place.logs, vkeys)} added", file=sys.stderr)
+        print(f"{place.logs}: {_trust(place, vkeys)} added", file=sys.stderr)
     for origin, known in sorted(read_logs(place.logs).items()):
         for each in known:
             print(json_line({"origin": origin, "vkey": str(each)}) if json else str(each))
@@ -117,6 +116,19 @@ def _folder(folder: Path, keys: Path | None) -> WitnessFolder:
     from agentmesh_ledger.witness.folder import WitnessFolder
 
     return WitnessFolder.at(folder, keys)
+
+
+def _trust(place: WitnessFolder, vkeys: list[str]) -> int:
+    from agentmesh_ledger import LedgerError
+    from agentmesh_ledger.witness.trusted import trust_logs
+
+    try:
+        return trust_logs(place.logs, vkeys)
+    except LedgerError as error:
+        if not error.is_check:
+            raise
+        hint = "`agentmesh keys` prints a log's; quote it for your shell"
+        raise AgentMeshError("usage", f"this is no key of a log: {error.message}", hint=hint) from error
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -8,7 +8,8 @@ from agentmesh.errors import Mistake
 from agentmesh.locations import is_address
 from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.spec import AnchorSpec
-from agentmesh_ledger.anchor.keccak import keccak256
+from agentmesh_ledger import LedgerError
+from agentmesh_ledger.anchor.account import parse_address
 
 
 def anchor_mistakes(spec: AnchorSpec, places: Places) -> Iterator[Mistake]:
@@ -30,18 +31,7 @@ def anchor_mistakes(spec: AnchorSpec, places: Places) -> Iterator[Mistake]:
         yield at("rpc", "bad_value", text)
     if spec.passphrase_env is not None and spec.keystore is None:
         yield at("passphrase_env", "unused_key", "has a meaning beside 'keystore' only")
-    if not _is_checksummed(spec.contract):
-        text = "is no address: its capitals are not those of its checksum (EIP-55), so a digit may be wrong"
-        yield at("contract", "bad_value", text)
-
-
-def _is_checksummed(address: str) -> bool:
-    """Whether the capitals are those of EIP-55; in one case throughout an address has no checksum."""
-    digits = address.removeprefix("0x")
-    if digits in (digits.lower(), digits.upper()):
-        return True
-    hashed = keccak256(digits.lower().encode()).hex()
-    return all(
-        digit == (digit.upper() if int(mark, 16) >= 8 else digit.lower())
-        for digit, mark in zip(digits, hashed[:40], strict=True)
-    )
+    try:
+        parse_address(spec.contract)
+    except LedgerError as error:
+        yield at("contract", "bad_value", error.message)

@@ -449,26 +449,29 @@ class Ledger:
         )
         return audit.examined(limit=limit, jobs=jobs, progress=progress)
 
-    def prove(self, index: int, *, with_entry: bool = True) -> str:
+    def prove(self, index: int, *, with_entry: bool = True, under: str | None = None) -> str:
         """The text of a `.tlog-proof` file: that the entry stands in the log, for whoever has the log's key.
 
-        With the entry itself in it, unless that is left out. Raises: LedgerError(not_found, inclusion, store).
+        With the entry itself in it, unless that is left out. `under` is a note that the log signed once, perhaps with
+        cosignatures; otherwise it is under the newest checkpoint.
+        Raises: LedgerError(not_found, inclusion, store, checkpoint).
         """
         self._require_open()
         with self._store.reading() as rows:
             head = choose_head(rows.heads(), self._head.origin, self.place)
-            if not 0 <= index < head.size:
-                raise LedgerError(
-                    "not_found", f"the log has no entry {index}", hint=f"It has {head.size} entries"
-                )
+            size = head.size
+            if under is not None:
+                size = min(size, open_checkpoint(under, open_head(head).keys).checkpoint.size)
+            if not 0 <= index < size:
+                raise LedgerError("not_found", f"the log has no entry {index}", hint=f"It has {size} entries")
             (entry,) = rows.stored(head.log, index, index + 1) or (b"",)
-            hashes = tree_of(rows, head).inclusion(index)
+            hashes = tree_of(rows, head).inclusion(index, size)
         open_entry(index, entry, {})
         return make_proof(
             index,
             leaf_hash(entry),
             hashes,
-            note=head.checkpoint,
+            note=head.checkpoint if under is None else under,
             keys=[head.vkey],
             extra=entry if with_entry else None,
         )

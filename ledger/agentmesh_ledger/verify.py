@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
-from agentmesh_ledger.anchor.evidence import Anchored
 from agentmesh_ledger.anchor.report import anchor_limits
 from agentmesh_ledger.anchor.shown import AnchorChecks, AnchorClaim, ShownAnchors
 from agentmesh_ledger.authors import Revocation, Rotation
@@ -26,6 +25,9 @@ from agentmesh_ledger.source import open_file
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.transcript import Header, TranscriptReader
 from agentmesh_ledger.tree import verify_consistency
+
+if TYPE_CHECKING:
+    from agentmesh_ledger.anchor.evidence import Anchored
 
 NO_POLICY: Final = "no policy was asked for"
 

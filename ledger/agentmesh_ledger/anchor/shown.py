@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from agentmesh_ledger.anchor.evidence import Anchored, verify_evidence
 from agentmesh_ledger.anchor.lines import AnchorLine
 from agentmesh_ledger.checks import LogChecks
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.text import shown
 from agentmesh_ledger.tree import verify_consistency
+
+if TYPE_CHECKING:
+    from agentmesh_ledger.anchor.evidence import Anchored
 
 _BLOCK: Final = re.compile(r"(0x)?([0-9a-f]{64})\Z", re.ASCII)
 
@@ -79,6 +81,10 @@ class AnchorChecks:
 
         Evidence that shows no block is a claim. Whoever calls binds the root to the log. Raises: LedgerError(anchor).
         """
+        from agentmesh_ledger.anchor.evidence import (
+            verify_evidence,  # most records have none, and need not wait
+        )
+
         try:
             found = verify_evidence(evidence, origin=self._origin, size=size, root=root, blocks=self._blocks)
         except LedgerError as error:

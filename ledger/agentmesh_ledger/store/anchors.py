@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from agentmesh_ledger.affairs import LOG_DIALOGUE
 from agentmesh_ledger.anchor.lines import MAX_ANCHORS, AnchorLine
@@ -10,7 +10,7 @@ from agentmesh_ledger.anchor.recorded import ANCHOR, RecordedAnchor, recorded_an
 from agentmesh_ledger.anchor.shown import AnchorChecks, AnchorClaim
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.record import Record, open_entry
-from agentmesh_ledger.store.columns import EntryRow, HeadRow
+from agentmesh_ledger.store.columns import HeadRow
 from agentmesh_ledger.store.nodes import tree_of
 from agentmesh_ledger.store.rows import CHUNK, Rows
 from agentmesh_ledger.text import shown
@@ -69,24 +69,17 @@ def _hold(record: Record, tree: TileHashes, checks: AnchorChecks) -> None:
         claimed.require(found)
 
 
-def anchor_records(rows: Rows, head: HeadRow) -> Iterator[Record]:
-    """The entries of the kind `anchor` among the log's own affairs, in order.
+def _anchor_records(rows: Rows, head: HeadRow) -> Iterator[Record]:
+    """The entries of the kind `anchor` among the log's own affairs, in order and without their content.
 
     Raises: LedgerError where one of them is not as it was signed.
     """
     seq = 0
     while chunk := rows.dialogue_entries(head.log, LOG_DIALOGUE, seq, CHUNK):
         seq = chunk[-1].seq + 1
-        wanted: Sequence[EntryRow] = [
-            each for each in chunk if each.kind == ANCHOR and each.index < head.size
-        ]
-        while wanted:
-            found = rows.with_content(head.log, wanted)
-            wanted = wanted[len(found) :]
-            for row, openings in found:
-                record = open_entry(row.index, row.entry, openings)
-                if (record.message.kind, record.message.dialogue) == (ANCHOR, LOG_DIALOGUE):
-                    yield record
+        for row in chunk:
+            if row.kind == ANCHOR and row.index < head.size:
+                yield open_entry(row.index, row.entry, {})
 
 
 class AnchorChoice:
@@ -123,7 +116,7 @@ class AnchorChoice:
         return _in_order(found.values())
 
     def _claimed(self) -> Iterator[RecordedAnchor]:
-        for record in anchor_records(self._rows, self._head):
+        for record in _anchor_records(self._rows, self._head):
             try:
                 claimed = recorded_anchor(record)
             except LedgerError:  # what claims nothing sound is left out here; `verify` tells of it

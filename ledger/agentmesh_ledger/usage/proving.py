@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agentmesh_ledger.anchor.evidence import verify_evidence
+from agentmesh_ledger.checkpoint import open_checkpoint
 from agentmesh_ledger.draft import Draft
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.identity import AgentId
 from agentmesh_ledger.jcs import JsonValue, parse
 from agentmesh_ledger.message import LOG_DIALOGUE
+from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.record import Record
 from agentmesh_ledger.usage.balance_proof import ANCHOR, is_settlement, write_balance_proof
 from agentmesh_ledger.usage.balances import accounts_of
@@ -101,8 +103,21 @@ def _file(
     evidence: JsonValue,
 ) -> bytes:
     leaf = _leaf(settlement, agent, unit)
-    entry = ledger.prove(index)
+    entry = ledger.prove(index, under=_cosigned(ledger, index))
     return write_balance_proof(settlement, leaf, entry=entry, keys=[ledger.vkey()], evidence=evidence)
+
+
+def _cosigned(ledger: Ledger, index: int) -> str | None:
+    """The cosigned checkpoint that covers the entry, if there is one: it says more than the log's own newest."""
+    try:
+        note = ledger.cosigned()
+    except LedgerError as error:
+        if error.reason != "key":
+            raise
+        return None  # opened without its keys, beside which it would stand
+    if note is None or open_checkpoint(note, (parse_vkey(ledger.vkey()),)).checkpoint.size <= index:
+        return None
+    return note
 
 
 def _leaf(settlement: Settlement, agent: AgentId, unit: str | None) -> int:

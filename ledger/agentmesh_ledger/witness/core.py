@@ -21,6 +21,7 @@ from agentmesh_ledger.witness.verdict import Conflict, Granted, Proposal, Seen, 
 
 TEXT: Final = "text/plain; charset=utf-8"
 SIZE: Final = "text/x.tlog.size"
+REPEATED_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class Witness:
         self._clock = clock
         self._evidence = evidence
         self._told = told
+        self._said: tuple[str, float] = ("", 0.0)
         self._turn = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
 
@@ -112,7 +114,7 @@ class Witness:
             verdicts = self._state.settle(proposals, now)
         except LedgerError as error:
             # Ours, not the client's; and not for strangers' eyes: it may name files.
-            self._told(f"nothing was cosigned: {error}")
+            self._complain(f"nothing was cosigned: {error}")
             return [_refusal(503, "the witness cannot keep its record now; try again")] * len(proposals)
         return [self._answer(each, verdict) for each, verdict in zip(proposals, verdicts, strict=True)]
 
@@ -121,7 +123,7 @@ class Witness:
         try:
             seen = self._state.latest(origin) if self._trusted.keys(origin) else None
         except LedgerError as error:
-            self._told(f"the record cannot be read: {error}")
+            self._complain(f"the record cannot be read: {error}")
             return _refusal(503, "the witness cannot read its record now; try again")
         if seen is None:
             return _refusal(404, "nothing of this log was cosigned here")
@@ -168,6 +170,14 @@ class Witness:
             return
         if path is not None:
             self._told(f"{proposal.checkpoint.origin} has forked: the proof is {path}")
+
+    def _complain(self, message: str) -> None:
+        """Tells the operator what is wrong, the same once a minute: callers must not be able to fill what it is written to."""
+        said, when = self._said
+        now = time.monotonic()
+        if message != said or now - when > REPEATED_SECONDS:
+            self._said = (message, now)
+            self._told(message)
 
     def _cosigned(self, seen: Seen) -> str:
         return cosignature_line(seen.checkpoint.text, self._key, seen.time)

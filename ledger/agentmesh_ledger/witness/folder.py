@@ -89,7 +89,7 @@ class WitnessFolder:
     ) -> Iterator[tuple[Witness, TrustedLogs]]:
         """The witness with this key of the folder, and the logs it trusts.
 
-        Raises: LedgerError(not_found, corrupt, unreadable, failed, log_key, key).
+        Raises: LedgerError(not_found, corrupt, unreadable, failed, key).
         """
         trusted = TrustedLogs(self.logs, told=told)
         state = WitnessState.open(self.path / "witness.db", memory=memory_path(self.keys, key.name))

@@ -79,7 +79,7 @@ class TrustedLogs:
 def read_logs(path: Path) -> dict[str, tuple[VerifierKey, ...]]:
     """The keys in the file, by origin.
 
-    Raises: LedgerError(log_key, unreadable, key).
+    Raises: LedgerError(unreadable, key).
     """
     return _parsed(_lines(path), path)
 
@@ -134,7 +134,9 @@ def _parsed(lines: Sequence[str], path: Path) -> dict[str, tuple[VerifierKey, ..
         try:
             key = _log_key(text)
         except LedgerError as error:
-            raise LedgerError("log_key", error.message, line=number, path=str(path)) from error
+            raise LedgerError(
+                "unreadable", f"the list of logs cannot be used: {error.message}", line=number, path=str(path)
+            ) from error
         known = found.get(key.name, ())
         found[key.name] = known if key in known else (*known, key)
     if len(found) > MAX_LOGS:

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nacl.signing import SigningKey
 
-from agentmesh_ledger import Draft, JsonValue, LedgerError
+from agentmesh_ledger import Draft, JsonValue, LedgerError, LogKey, parse_policy, verify_proof
 from agentmesh_ledger.__main__ import main
+from agentmesh_ledger.cosignature import CosignerKey, cosign
 from agentmesh_ledger.jcs import canonical, parse
+from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.usage.balance_proof import verify_balance, write_balance_proof
 from agentmesh_ledger.usage.proving import Proved, prove_balance
 from agentmesh_ledger.usage.report import amount
@@ -238,3 +241,38 @@ def test_without_a_key_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_amounts_are_told_to_the_last_digit(micro: int, text: str) -> None:
     assert amount(micro) == text
+
+
+@pytest.mark.spec("L-159")
+def test_a_cosigned_checkpoint_that_covers_the_root_stands_in_the_proof(desk: Desk) -> None:
+    desk.used()
+    first = proved(desk)
+    secret, vkey = SigningKey(bytes(32)), desk.ledger.vkey()
+    public = bytes(secret.verify_key)
+    witness = CosignerKey(name="witness.example/one", public=public)
+    policy = parse_policy(f"log {vkey}\nwitness one {witness}\nquorum one\n".encode())
+    with pytest.raises(LedgerError) as told:
+        verify_balance(first.data, policy=policy)
+    assert told.value.reason == "policy"
+    cosigned = cosign(
+        desk.ledger.checkpoint(), LogKey(name=witness.name, public=public, _key=secret), 1_800_000_000
+    )
+    keys = (parse_vkey(vkey),)
+    desk.keys.cosigned(desk.ledger.origin).keep(cosigned, keys, policy, is_ours=lambda _: True)
+    again = proved(desk)
+    assert (again.index, again.appended) == (first.index, False)
+    found = verify_balance(again.data, policy=policy)
+    assert found.proof.policy is not None
+    assert [each.witness for each in found.proof.policy.witnesses] == ["one"]
+    desk.used()  # what comes after it is not under it
+    later = proved(desk)
+    assert later.appended and verify_balance(later.data, keys=[vkey]).proof.tree_size == later.index + 1
+
+
+def test_an_entry_is_proved_under_a_checkpoint_that_was_kept(desk: Desk) -> None:
+    kept, size = desk.ledger.checkpoint(), desk.ledger.size
+    desk.used()
+    found = verify_proof(desk.ledger.prove(size - 1, under=kept), keys=[desk.ledger.vkey()])
+    assert (found.index, found.tree_size) == (size - 1, size)
+    with pytest.raises(LedgerError, match=f"no entry {size}"):
+        desk.ledger.prove(size, under=kept)

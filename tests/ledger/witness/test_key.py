@@ -141,7 +141,7 @@ def test_a_list_with_a_line_that_is_no_key_is_refused_with_its_number(tmp_path: 
     path.write_text(f"{log.vkey}\n{line}\n")
     with pytest.raises(LedgerError) as error:
         read_logs(path)
-    assert (error.value.reason, error.value.line) == ("log_key", 2) and "\x1b" not in str(error.value)
+    assert (error.value.reason, error.value.line) == ("unreadable", 2) and "\x1b" not in str(error.value)
     with pytest.raises(LedgerError):
         trust_logs(path, [log.vkey])
     with pytest.raises(LedgerError):

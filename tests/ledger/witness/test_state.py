@@ -241,6 +241,8 @@ def test_nothing_is_signed_where_the_disk_takes_nothing(desk, log, monkeypatch: 
         blocker.execute("BEGIN IMMEDIATE")
         answer = witness.add_checkpoint(log.body(3, 9))
         assert answer.status == 503 and str(desk.state).encode() not in answer.body
+        assert witness.add_checkpoint(log.body(3, 9)) == answer
+        assert len(desk.said) == 1  # the same once a minute
         blocker.execute("ROLLBACK")
         assert witness.add_checkpoint(log.body(0, 9)).body == b"3\n"
         assert witness.add_checkpoint(log.body(3, 9)).status == 200

@@ -271,16 +271,16 @@ def test_a_promise_of_a_block_is_a_claim_and_in_no_transcript(
 ) -> None:
     from dataclasses import replace
 
-    from agentmesh_ledger.anchor import shown
+    from agentmesh_ledger.anchor import evidence
 
     index = record(7)
-    real = shown.verify_evidence
+    real = evidence.verify_evidence
 
     def promised(*args: object, **options: object) -> object:
         found = real(*args, **options)  # type: ignore[arg-type]
         return replace(found, block=None, block_hash="", note="pending, promised by a calendar")
 
-    monkeypatch.setattr(shown, "verify_evidence", promised)
+    monkeypatch.setattr(evidence, "verify_evidence", promised)
     with pytest.raises(LedgerError) as caught:  # an entry that names a block is not one that has a promise
         spoken.verify()
     assert (caught.value.reason, caught.value.index) == ("anchor", index)

@@ -363,12 +363,12 @@ def test_roots_are_recomputed_wherever_they_stand_in_a_long_log(
 def test_evidence_that_takes_an_extra_is_told_as_unchecked_and_is_no_failure(
     whole: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agentmesh_ledger.anchor import shown
+    from agentmesh_ledger.anchor import evidence
 
     def bare(*_: object, **__: object) -> object:
         raise LedgerError("no_extra", "needs the extra ots")
 
-    monkeypatch.setattr(shown, "verify_evidence", bare)
+    monkeypatch.setattr(evidence, "verify_evidence", bare)
     found = verify_transcript(io.BytesIO(whole))
     assert found.anchors == () and [each.line for each in found.claimed] == [2, 3]
     told = "\n".join(evidence_lines(found))
