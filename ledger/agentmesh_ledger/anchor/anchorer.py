@@ -28,7 +28,8 @@ from agentmesh_ledger.keys import AgentKey
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.note import parse_note
 
-_MOST_GAS: Final = 300_000  # some ten times what the contract needs: a node that asks for more lies
+# Some 300 times what the contract needs: rollups count the price of their own chain as gas. A node that asks for more lies.
+_MOST_GAS: Final = 10_000_000
 _WAIT: Final = threading.Event()  # never set
 
 Settlement: TypeAlias = bytes | Callable[[int], bytes] | None

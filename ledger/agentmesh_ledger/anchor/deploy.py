@@ -18,7 +18,7 @@ from agentmesh_ledger.anchor.keccak import keccak256
 from agentmesh_ledger.anchor.rlp import encode, encode_integer
 from agentmesh_ledger.errors import LedgerError
 
-_MOST_GAS: Final = 2_000_000
+_MOST_GAS: Final = 30_000_000  # what a block has on many chains
 _POLL: Final = 1.0
 _WAIT: Final = threading.Event()  # never set
 
