@@ -38,7 +38,7 @@ def ask_chain(
     `contract` and `sender` name the only contract, and the only account, whose word counts. `ledger` is the database the
     evidence is of, opened: it may have grown since it was verified.
     Raises: LedgerError(anchor) for a block that the chain has not, and for another contract's code; LedgerError(rollback,
-        forked) where the chain holds more, or another branch; LedgerError(chain) where the node cannot tell.
+        forked) where the chain holds more, or another branch; LedgerError(node) where the node cannot tell.
     """
     asked = _Asked(
         found=found,
@@ -101,7 +101,7 @@ class _Asked:
                 continue
             if self.head.number < each.block:
                 raise LedgerError(
-                    "chain",
+                    "node",
                     f"the node at {self.chain.place} is at block {self.head.number}, and an anchor in block {each.block}",
                 )
             block = self.chain.block(each.block)
@@ -157,7 +157,7 @@ class _Asked:
     def hold(self, target: Target, anchors: Sequence[Anchored]) -> str:
         """Compares what the contract holds by one account with the record; what is then known, in words.
 
-        Raises: LedgerError(rollback, forked, anchor, chain).
+        Raises: LedgerError(rollback, forked, anchor, node).
         """
         self._require_ours(target.contract)
         blocks = [
@@ -173,7 +173,7 @@ class _Asked:
                 break
         else:
             raise LedgerError(
-                "chain",
+                "node",
                 f"the node at {self.chain.place} does not show the event by which {head.size} entries were anchored",
             )
         if not events:
@@ -241,7 +241,7 @@ class _Asked:
     def _events(self, contract: str, sender: str | None, first: int) -> list[_Checkpoint]:
         """The checkpoints of the log that the contract logged from a block on, oldest first.
 
-        Raises: LedgerError(chain).
+        Raises: LedgerError(node).
         """
         origin = f"0x{first_link(self.found.origin).hex()}"
         author = None if sender is None else f"0x{'00' * 12}{sender[2:]}"
@@ -254,7 +254,7 @@ class _Asked:
                     want not in (None, has) for want, has in zip(topics, log.topics, strict=True)
                 ):
                     raise LedgerError(
-                        "chain", f"the node at {self.chain.place} gives events that were not asked for"
+                        "node", f"the node at {self.chain.place} gives events that were not asked for"
                     )
                 found.append(
                     _Checkpoint(
@@ -282,7 +282,7 @@ class _Asked:
             found.extend(logs)
             at, window = stop + 1, min(2 * window, _WIDEST_WINDOW)
         raise LedgerError(
-            "chain",
+            "node",
             f"the node at {self.chain.place} shows so few blocks at once that the events from block {first} on take too long",
         )
 

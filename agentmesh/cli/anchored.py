@@ -64,7 +64,7 @@ class AskedNode:
             try:
                 return ask_chain(found, chain, contract=self.contract, sender=self.sender, ledger=ledger)
             except LedgerError as error:
-                if error.reason != "chain":
+                if error.reason != "node":
                     raise
                 # The check of that name is about the links between entries; of the record nothing is said here.
                 raise LedgerError("unreadable", error.message) from error

@@ -364,7 +364,7 @@ def test_a_node_that_hides_the_events_is_not_believed(desk: Desk) -> None:
         chain.blind = True
         with pytest.raises(LedgerError) as caught:
             ask_chain(ledger.verify(), chain, ledger=ledger)
-    assert caught.value.reason == "chain" and "does not show the event" in str(caught.value)
+    assert caught.value.reason == "node" and "does not show the event" in str(caught.value)
 
 
 def test_a_node_that_is_behind_or_of_another_chain_cannot_tell(
