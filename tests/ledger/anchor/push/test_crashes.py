@@ -127,7 +127,7 @@ def test_kills_at_random_moments_lose_no_anchor_and_post_none_twice(
     rng = random.Random(6)
     sizes = []
     with mining(node):
-        for _ in range(12):
+        for _ in range(8):
             desk.say()
             sizes.append(desk.ledger.size)
             process = start(desk, python_environment, "never")
