@@ -240,6 +240,10 @@ def test_proofs_are_kept_once_each_and_not_without_end(forked, tmp_path: Path) -
     assert len(kept) == MOST_KEPT and all(each.suffix == ".fork" for each in kept)
     # Another log has its own.
     assert keep_fork(tmp_path, "a%2Fc", fork, 3).name.startswith("a%2Fc-3-")
+    assert keep_fork(tmp_path, "a", fork, 3).name.startswith("a-3-")
+    for size in range(6, 40):
+        keep_fork(tmp_path, "b-2", fork_of(*forked(3, size)), 3)
+    assert keep_fork(tmp_path, "b", fork, 3).read_bytes() == fork.encode()
     with pytest.raises(LedgerError) as caught:
         keep_fork(tmp_path / "none", "a", fork, 3)
     assert caught.value.reason == "failed"
