@@ -279,6 +279,23 @@ def exported(ledger: Ledger, path: Path, **selection: object) -> Path:
     return path
 
 
+def test_a_fork_is_told_as_one_where_its_proof_cannot_be_kept(
+    branches, witnesses, make_policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, copy = branches(3, 5, 8)
+    policy = make_policy(here.vkey(), witnesses(1), 1)
+    here.gather(policy, within=HUNG)
+
+    def full(*_: object) -> Path:
+        raise LedgerError("failed", "the proof of the fork cannot be written: No space left on device")
+
+    monkeypatch.setattr(KeyStore, "keep_fork", full)
+    for ask in (copy.gather, copy.require_continued):
+        with pytest.raises(LedgerError) as caught:
+            ask(policy, within=HUNG)
+        assert caught.value.reason == "forked" and caught.value.path is None
+
+
 @pytest.mark.spec("L-126")
 @pytest.mark.parametrize(("first", "second"), [(5, 5), (5, 8), (8, 9), (8, 8), (4, 7), (7, 16), (16, 300)])
 @pytest.mark.parametrize("shows", ["in its answer", "at its monitoring prefix"])
