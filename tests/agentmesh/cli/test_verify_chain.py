@@ -399,6 +399,8 @@ def test_a_node_that_is_down_is_named_without_what_is_secret_in_its_address(
         (("--contract", "0x" + "17" * 20), "--chain"),
         (("--sender", "0x" + "17" * 20), "--chain"),
         (("--chain", "http://127.0.0.1:9", "--contract", "x"), "--contract"),
+        (("--chain", "127.0.0.1:8545"), "--chain"),
+        (("--chain", "file:///dev/null"), "--chain"),
         (("--chain", "http://127.0.0.1:9", "--with", "other.jsonl"), "--with"),
     ],
 )
