@@ -52,7 +52,7 @@ def ask_chain(
     anchors = asked.anchors()
     blocks = asked.blocks(anchors)
     targets = asked.targets(anchors)
-    told = [asked.hold(target, anchors) for target in targets]
+    told = [asked.hold(target, [each for each in anchors if each.block_hash in blocks]) for target in targets]
     return _evidence(asked, anchors, blocks, targets, told)
 
 
@@ -155,19 +155,16 @@ class _Asked:
         return [Target(chain=self.id, contract=c or "", sender=s or "") for c, s in sorted(named)]
 
     def hold(self, target: Target, anchors: Sequence[Anchored]) -> str:
-        """Compares what the contract holds by one account with the record; what is then known, in words.
+        """Compares what the contract holds by one account with the record, whose `anchors` are in blocks that the chain has;
+        what is then known, in words.
 
         Raises: LedgerError(rollback, forked, anchor, node).
         """
         self._require_ours(target.contract)
-        blocks = [
-            each.block or 0
-            for each in anchors
-            if (each.contract, each.sender) == (target.contract, target.sender)
-        ]
+        own = [each for each in anchors if (each.contract, each.sender) == (target.contract, target.sender)]
         head = read_head(self.chain, target, self.found.origin)
         # From the first anchor known on; from the beginning where that does not show what the contract holds.
-        for first in dict.fromkeys((min(blocks, default=0), 0)):
+        for first in dict.fromkeys((min((each.block or 0 for each in own), default=0), 0)):
             events = self._events(target.contract, target.sender, first)
             if max((each.size for each in events if each.ordered), default=0) >= head.size:
                 break
@@ -175,6 +172,13 @@ class _Asked:
             raise LedgerError(
                 "node",
                 f"the node at {self.chain.place} does not show the event by which {head.size} entries were anchored",
+            )
+        # Behind one address may be two nodes, of which one lags: what it does not hold yet is no "nothing larger".
+        hidden = {each.size for each in own} - {each.size for each in events}
+        if hidden:
+            raise LedgerError(
+                "chain",
+                f"the node at {self.chain.place} has the block of the anchor of {max(hidden)} entries, and does not show its event",
             )
         if not events:
             raise LedgerError(

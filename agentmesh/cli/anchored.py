@@ -81,6 +81,7 @@ def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> Ask
         return None
     from agentmesh_ledger import LedgerError
     from agentmesh_ledger.anchor.account import parse_address
+    from agentmesh_ledger.anchor.chain import Chain
 
     for name, address in (("--contract", contract), ("--sender", sender)):
         try:
@@ -88,6 +89,12 @@ def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> Ask
                 parse_address(address)
         except LedgerError as error:
             raise AgentMeshError("usage", f"{name}: {error}") from error
+    try:
+        Chain.connect(rpc).close()  # which asks nothing yet; a long record need not be read for nothing
+    except LedgerError as error:
+        if error.reason != "refused":
+            raise
+        raise AgentMeshError("usage", f"--chain: {error}") from error
     return AskedNode(rpc=rpc, contract=contract, sender=sender)
 
 
