@@ -57,6 +57,7 @@ class AnchorChecks:
         self._blocks = frozenset(prefix + each for each in self._named for prefix in ("", "0x"))
         self.anchored: list[Anchored] = []
         self._claims: list[AnchorClaim] = []
+        self._unchecked: str | None = None  # why evidence could not be looked at
 
     @property
     def claims(self) -> list[AnchorClaim]:
@@ -92,7 +93,7 @@ class AnchorChecks:
                 raise
             kind = evidence.get("type")
             what = f"evidence of the type {shown(kind if isinstance(kind, str) else '?', 40)}"
-            why = f"not checked: {error}"
+            why = self._unchecked = f"not checked: {error}"
             self.claim(AnchorClaim(what=what, why=why, size=size, index=index, line=line))
             return None
         if found.block is None:
@@ -111,11 +112,14 @@ class AnchorChecks:
             LedgerError(
                 "anchor",
                 f"no anchor stands in the block {each} that you named",
-                hint=None if self.anchored else "No anchor is shown at all",
+                hint=self._unchecked_hint() or (None if self.anchored else "No anchor is shown at all"),
             )
             for each in self._named
             if each not in met
         ]
+
+    def _unchecked_hint(self) -> str | None:
+        return None if self._unchecked is None else f"An anchor is shown that was {self._unchecked}"
 
 
 class ShownAnchors:

@@ -392,6 +392,8 @@ def test_evidence_that_takes_an_extra_is_told_as_unchecked_and_is_no_failure(
     told = "\n".join(evidence_lines(found))
     assert "claimed only: line 2 has evidence" in told and "needs the extra ots" in told
     assert "existed before" not in told
+    error = verdict(whole, blocks=["17" * 32])  # which may be that of the evidence that was not read
+    assert error is not None and error.reason == "anchor" and "needs the extra ots" in str(error)
 
 
 def test_of_many_anchors_people_are_told_the_first_the_newest_and_those_they_named(
