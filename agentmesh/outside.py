@@ -130,7 +130,13 @@ class Outside:
             for each, _ in recent_receipts(log)
             if each.receipt.provider == key and each.asker_signature is not None
         ]
-        return Book(origin=self._mesh.origin, unit=accounts.unit, agreed=peer.spec.price, signed=signed)
+        return Book(
+            origin=self._mesh.origin,
+            unit=accounts.unit,
+            agreed=peer.spec.price,
+            patience=peer.spec.timeout,
+            signed=signed,
+        )
 
     def _signing(self) -> dict[str, tuple[SigningMode, str, str | None]]:
         """Of each server and peer: the mode, the name its key is pinned under, the key that the file gives."""

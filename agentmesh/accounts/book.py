@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from agentmesh.accounts.price import price_of
 from agentmesh.mesh.spec import AgreedSpec
+from agentmesh.serving.signing import USAGE_KEY
 from agentmesh.serving.signing.record import UNSIGNED, wire_dialogue
 from agentmesh.serving.signing.statements import Asked, plain_content
+from agentmesh.toolbox.handles import WAIT_TOOL, handle_in
+from agentmesh.toolbox.targets import ASK
 from agentmesh_ledger import AgentId, AgentKey, Draft, DraftPart, JsonValue, LedgerError
 from agentmesh_ledger.statement import Statement
 from agentmesh_ledger.text import shown
@@ -35,19 +38,25 @@ class _Refused(Exception):
     """Why a receipt is not signed, in words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class _Open:
-    """A call for which no receipt has come: who signed it, and when it left."""
+    """A call for which no receipt has come: who signed it, and when it left.
+
+    `asks` is whether an agent is asked by it; `handle` the peer's dialogue in which the answer is still to come.
+    """
 
     key: AgentKey
     dialogue: str
     since: float
+    asks: bool
+    handle: str | None = None
 
 
 class Book:
     """One peer's receipts, over all connections to it. It is the `Bookkeeper` of their signing.
 
-    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log. `signed` are receipts
+    `agreed` is the most that is paid for an answer; `unit` what our log counts in; `origin` our log. `patience` is the
+    seconds after which a question is given up. `signed` are receipts
     of before that the peer may not have yet: it is told of them once more.
     """
 
@@ -57,12 +66,14 @@ class Book:
         origin: str,
         unit: str,
         agreed: AgreedSpec,
+        patience: float,
         signed: Sequence[SignedReceipt] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin = origin
         self._unit = unit
         self._agreed = agreed
+        self._patience = patience
         self._clock = clock
         self._open: OrderedDict[str, _Open] = OrderedDict()
         self._signed = OrderedDict((each.receipt.request, each) for each in signed[-MAX_GIVEN_BACK:])
@@ -70,24 +81,41 @@ class Book:
 
     def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
         """Notes a call; the receipts that we have signed and that the peer may not have yet."""
-        _put(self._open, asked.exchange, _Open(key=key, dialogue=asked.dialogue, since=self._clock()))
+        asks = asked.name.startswith(ASK)
+        _put(
+            self._open,
+            asked.exchange,
+            _Open(key=key, dialogue=asked.dialogue, since=self._clock(), asks=asks),
+        )
         due = tuple(self._signed)[:MAX_GIVEN_BACK]
         if not due:
             return None
         _put(self._given, asked.exchange, due)
         return {RECEIPTS: [self._signed[each].to_json() for each in due]}
 
-    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
+    def received(
+        self, asked: Asked, statement: Statement | None, result: Mapping[str, object]
+    ) -> Sequence[Draft]:
         """Notes an answer; the entry of the receipt that came with it, signed by us or refused."""
         # The call that carried them was answered, so the peer has them: until then they are sent again.
         for each in self._given.pop(asked.exchange, ()):
             self._signed.pop(each, None)
+        meta = result.get("_meta")
+        offered: object = meta.get(USAGE_KEY) if isinstance(meta, Mapping) else None
+        try:
+            return self._entered(asked, statement, result, offered)
+        finally:
+            self._answered(asked, result)
+
+    def _entered(
+        self, asked: Asked, statement: Statement | None, result: Mapping[str, object], offered: object
+    ) -> Sequence[Draft]:
         if offered is None:
             return ()
         if statement is None:
             return self._refusal(asked, None, offered, "unsigned: nor is the answer that it came with")
         try:
-            signed = self._countersigned(statement, offered)
+            signed = self._countersigned(asked, statement, result, offered)
         except _Refused as refused:
             return self._refusal(asked, statement.author, offered, str(refused))
         request = signed.receipt.request
@@ -95,7 +123,18 @@ class Book:
         call = self._open.pop(request)
         return (self._draft(call, statement.author, signed.to_json()),)
 
-    def _countersigned(self, statement: Statement, offered: object) -> SignedReceipt:
+    def _answered(self, asked: Asked, result: Mapping[str, object]) -> None:
+        """A receipt comes with its answer: one kept back for an hour would bill the hour."""
+        call = self._open.get(asked.exchange)
+        handle = handle_in(result)
+        if call is not None and call.asks and handle is not None:
+            call.handle = handle
+        else:
+            self._open.pop(asked.exchange, None)
+
+    def _countersigned(
+        self, asked: Asked, statement: Statement, result: Mapping[str, object], offered: object
+    ) -> SignedReceipt:
         """Raises: _Refused."""
         try:
             signed = read_signed(offered)
@@ -106,8 +145,14 @@ class Book:
         if signed.provider_signature is None:
             raise _Refused("unsigned: the peer has not signed it")
         call = self._open.get(receipt.request)
-        if call is None or receipt.asker != call.key.id or receipt.dialogue != call.dialogue:
+        if call is None or not call.asks or (receipt.asker, receipt.dialogue) != (call.key.id, call.dialogue):
             raise _Refused("wrong: it is for no question of ours, or for one that has a receipt")
+        if result.get("isError") or handle_in(result) is not None:
+            raise _Refused("wrong: no answer came with it")
+        if receipt.request != asked.exchange and not (
+            asked.name == WAIT_TOOL and call.handle == _ended(result)
+        ):
+            raise _Refused("wrong: it came with the answer to something else")
         if receipt.provider != statement.author:
             raise _Refused("wrong: it is of another key than that which signs the answers")
         if receipt.asker_log != self._origin or receipt.provider_log != log_named(statement.subject):
@@ -124,6 +169,8 @@ class Book:
         """
         if receipt.unit != self._unit:
             raise _Refused(f"wrong: it is in {receipt.unit}, and agreed is {self._unit}")
+        if seconds > self._patience:
+            raise _Refused("wrong: we had given that question up")
         longest = int(seconds * 1000) + 1
         if receipt.milliseconds > longest:
             raise _Refused(
@@ -165,6 +212,12 @@ def log_named(subject: str) -> str:
     """The log that a side's own name for itself tells of, `agent@origin`; empty where it names none."""
     _, at, origin = subject.rpartition("@")
     return origin if at else ""
+
+
+def _ended(result: Mapping[str, object]) -> object:
+    """The peer's dialogue whose answer this is."""
+    told = result.get("structuredContent")
+    return told.get("dialogue", "") if isinstance(told, Mapping) else ""
 
 
 def _put(kept: OrderedDict[str, _T], key: str, value: _T) -> None:

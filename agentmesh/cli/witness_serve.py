@@ -62,7 +62,8 @@ def serve(
     key = place.key(name, passphrase_in(place.keys))
 
     def told(message: str) -> None:
-        with suppress(OSError):  # nobody is there to read it; that must not keep a log waiting
+        # A full disk under the operator's log, or its reader gone, must not become the answer to a client.
+        with suppress(OSError, ValueError):
             print(f"agentmesh: {clean(message)}", file=sys.stderr, flush=True)
 
     with place.opened(key, told=told) as (witness, trusted), listener(host, port) as socket:

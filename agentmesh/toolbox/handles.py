@@ -7,6 +7,7 @@ the dialogue, which its tool `wait_dialogue` waits for. The caller's time limit 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import anyio
@@ -34,8 +35,13 @@ async def outcome(
 
 def _handle(result: CallToolResult) -> str | None:
     """The dialogue that still runs, if that is what the result says."""
-    told = result.structured_content
-    if result.is_error or not isinstance(told, dict) or told.get("state") != _RUNNING:
+    return handle_in({"isError": result.is_error, "structuredContent": result.structured_content})
+
+
+def handle_in(result: Mapping[str, object]) -> str | None:
+    """The same of a result as it is on the wire."""
+    told = result.get("structuredContent")
+    if result.get("isError") or not isinstance(told, Mapping) or told.get("state") != _RUNNING:
         return None
     dialogue = told.get("dialogue")
     return dialogue if isinstance(dialogue, str) and dialogue else None

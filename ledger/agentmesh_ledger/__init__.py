@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Final
 from agentmesh_ledger.errors import LedgerError
 
 if TYPE_CHECKING:
+    from agentmesh_ledger.anchor.evidence import Anchored
     from agentmesh_ledger.dialogue import DialogueSummary
     from agentmesh_ledger.draft import Draft, DraftPart, Ports, Receipt
     from agentmesh_ledger.export import ExportSummary
+    from agentmesh_ledger.gather import Gathered
     from agentmesh_ledger.identity import AgentId
     from agentmesh_ledger.jcs import JsonValue
     from agentmesh_ledger.keys import AgentKey, KeyStore, LogKey
@@ -26,15 +28,19 @@ if TYPE_CHECKING:
     from agentmesh_ledger.record import PartContent, Record
     from agentmesh_ledger.store.audit import LedgerAudit, verify_ledger
     from agentmesh_ledger.text import shown
+    from agentmesh_ledger.usage.balance_proof import BalanceEvidence, verify_balance
     from agentmesh_ledger.verify import TranscriptAudit, Verified, read_transcript, verify_transcript
 
 __all__ = [
     "AgentId",
     "AgentKey",
+    "Anchored",
+    "BalanceEvidence",
     "DialogueSummary",
     "Draft",
     "DraftPart",
     "ExportSummary",
+    "Gathered",
     "JsonValue",
     "KeyStore",
     "Ledger",
@@ -58,6 +64,7 @@ __all__ = [
     "publish_tiles",
     "read_transcript",
     "shown",
+    "verify_balance",
     "verify_ledger",
     "verify_proof",
     "verify_tiles",
@@ -67,10 +74,13 @@ __all__ = [
 _HOMES: Final = {
     "AgentId": "agentmesh_ledger.identity",
     "AgentKey": "agentmesh_ledger.keys",
+    "Anchored": "agentmesh_ledger.anchor.evidence",
+    "BalanceEvidence": "agentmesh_ledger.usage.balance_proof",
     "DialogueSummary": "agentmesh_ledger.dialogue",
     "Draft": "agentmesh_ledger.draft",
     "DraftPart": "agentmesh_ledger.draft",
     "ExportSummary": "agentmesh_ledger.export",
+    "Gathered": "agentmesh_ledger.gather",
     "JsonValue": "agentmesh_ledger.jcs",
     "KeyStore": "agentmesh_ledger.keys",
     "Ledger": "agentmesh_ledger.log",
@@ -93,6 +103,7 @@ _HOMES: Final = {
     "publish_tiles": "agentmesh_ledger.publish",
     "read_transcript": "agentmesh_ledger.verify",
     "shown": "agentmesh_ledger.text",
+    "verify_balance": "agentmesh_ledger.usage.balance_proof",
     "verify_ledger": "agentmesh_ledger.store.audit",
     "verify_proof": "agentmesh_ledger.proof",
     "verify_tiles": "agentmesh_ledger.mirror",

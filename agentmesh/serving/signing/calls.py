@@ -213,7 +213,7 @@ class Calls:
         if usage is None or asked.method != _BILLED or isinstance(answer, JSONRPCError):
             return ()
         statement = None if sealed is None else sealed.statement
-        return usage.received(asked, statement, _carrier(answer).get(USAGE_KEY))
+        return usage.received(asked, statement, answer.result)
 
     def _judged(self, asked: Asked, answer: JSONRPCResponse | JSONRPCError) -> SealedStatement | None:
         """The answer's statement, found good; None where it may have none.

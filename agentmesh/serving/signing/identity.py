@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -29,10 +29,12 @@ class Bookkeeper(Protocol):
     def sent(self, asked: Asked, key: AgentKey) -> JsonValue:
         """A call goes out, signed by the key; what is to go with it in its `_meta`, None for nothing."""
 
-    def received(self, asked: Asked, statement: Statement | None, offered: object) -> Sequence[Draft]:
-        """The call was answered, by the good statement or without any; what was offered with it.
+    def received(
+        self, asked: Asked, statement: Statement | None, result: Mapping[str, object]
+    ) -> Sequence[Draft]:
+        """The call was answered, by the good statement or without any: the result, with its `_meta`.
 
-        Returns what is to be recorded of that.
+        Returns what is to be recorded of a receipt in it.
         """
 
 

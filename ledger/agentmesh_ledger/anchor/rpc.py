@@ -58,14 +58,14 @@ class Rpc:
         self._session.close()
 
     def ask(self, method: str, *params: JsonValue) -> JsonValue:
-        """The result. Raises: LedgerError(chain), also where the node answers with an error."""
+        """The result. Raises: LedgerError(node), also where the node answers with an error."""
         answer = self.answer(method, *params)
         if answer.error is not None:
             raise self.fault(f"refuses {method}: {answer.error}")
         return answer.result
 
     def answer(self, method: str, *params: JsonValue) -> Answer:
-        """What the node says, be it an error. Raises: LedgerError(chain) where it says nothing that can be read."""
+        """What the node says, be it an error. Raises: LedgerError(node) where it says nothing that can be read."""
         failures = self._failures
         response: object
         try:
@@ -89,12 +89,12 @@ class Rpc:
 
     def fault(self, what: str) -> LedgerError:
         """The error that says this of the node."""
-        return LedgerError("chain", f"the node at {self.place} {what}")
+        return LedgerError("node", f"the node at {self.place} {what}")
 
     def _refusal(self, response: Response | None) -> object:
         """The error of JSON-RPC that some nodes send with another status than 200.
 
-        Raises: LedgerError(chain) where it is none.
+        Raises: LedgerError(node) where it is none.
         """
         status = 0 if response is None else response.status_code
         if status == 429:

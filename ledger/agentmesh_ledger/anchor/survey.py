@@ -59,7 +59,7 @@ def survey(
 ) -> tuple[Survey, ...]:
     """How the anchors of a log stand on the node's chain, for each account and contract that the journal or the ledger knows.
 
-    Raises: LedgerError(chain, refused); (rollback, forked) where the chain holds another log than the ledger.
+    Raises: LedgerError(node, refused); (rollback, forked) where the chain holds another log than the ledger.
     """
     number, head = chain.id(), chain.head()
     targets = dict.fromkeys((*journal.targets(number), *_recorded(ledger, number)))

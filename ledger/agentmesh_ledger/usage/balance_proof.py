@@ -32,16 +32,15 @@ _TOLD: Final = ("chain", "contract", "sender", "block", "block_hash")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BalanceEvidence:
-    """A balance after the first `size` entries of a log, as it stands under the root of `count` balances.
+    """A balance after the first `size` entries of a log, as it stands under the root of the balances.
 
-    `proof` is the entry that says the root, and the checkpoint it is under; `anchored` what a chain says of it, None
+    How many balances there are is not told: of two numbers one path may lead to the same root. `proof` is the entry that says the root, and the checkpoint it is under; `anchored` what a chain says of it, None
     where the root is the log's own word.
     """
 
     origin: str
     balance: Balance
     size: int
-    count: int
     root: str
     proof: ProofEvidence
     anchored: Anchored | None
@@ -87,7 +86,8 @@ def verify_balance(
 ) -> BalanceEvidence:
     """What a file proves of a balance. It needs no ledger and asks nobody.
 
-    `keys` are vkeys of the log; without them the policy must name it. `blocks` are those that the auditor looked up.
+    `keys` are vkeys of the log; without them the policy must name it. `blocks` are those that the auditor looked up: in one of them
+    the root must then have been published.
     Raises: LedgerError, and nothing else, whatever the bytes.
     """
     value = _parsed(data)
@@ -110,11 +110,16 @@ def verify_balance(
         anchored = _anchored(message, value["evidence"], size, root, blocks)
     else:
         _require_settlement(message, size, root)
+    if blocks and (anchored is None or not anchored.pinned):
+        raise LedgerError(
+            "anchor",
+            "the root of the balances was not published in a block that you named",
+            hint=None if anchored else "It is the log's own word: no anchor is shown at all",
+        )
     return BalanceEvidence(
         origin=origin,
         balance=balance,
         size=size,
-        count=count,
         root=root.hex(),
         proof=proof,
         anchored=anchored,
@@ -123,8 +128,9 @@ def verify_balance(
 
 def is_settlement(message: Message, size: int, root: bytes) -> bool:
     """Whether the message says that this is the root of balances after so many entries (SPEC L-157)."""
-    wanted = {"balances": root.hex(), "size": size}
-    return message.kind == SETTLEMENT and message.facts == wanted and size <= message.index
+    if message.kind != SETTLEMENT or size > message.index:
+        return False
+    return _same(message.facts, {"balances": root.hex(), "size": size})
 
 
 def _require_settlement(message: Message, size: int, root: bytes) -> None:
@@ -138,7 +144,7 @@ def _anchored(
     """What the chain says, held against what the log says of it: anybody may publish anything about any log."""
     facts = message.facts
     contract = facts.get("contract")
-    if message.kind != ANCHOR or facts.get("size") != size or not isinstance(contract, str):
+    if message.kind != ANCHOR or not _same(facts.get("size"), size) or not isinstance(contract, str):
         raise LedgerError("usage", "the entry is no anchor of the log at this size")
     found = verify_evidence(
         evidence,
@@ -149,13 +155,18 @@ def _anchored(
         contract=contract,
     )
     said = {name: facts.get(name) for name in _TOLD} | {"contract": contract.lower()}
-    shows = {name: getattr(found, name) for name in _TOLD}
+    shows: dict[str, JsonValue] = {name: getattr(found, name) for name in _TOLD}
     sender = said["sender"]
-    if {**said, "sender": sender.lower() if isinstance(sender, str) else sender} != shows:
+    if not _same({**said, "sender": sender.lower() if isinstance(sender, str) else sender}, shows):
         raise LedgerError("anchor", "the anchor that the log recorded is another than the evidence shows")
     if found.settlement != root:
         raise LedgerError("anchor", "what was published beside the checkpoint is not this root of balances")
     return found
+
+
+def _same(one: JsonValue, other: JsonValue) -> bool:
+    """Whether both are the same JSON; to Python true is 1."""
+    return canonical(one) == canonical(other)
 
 
 def _parsed(data: bytes) -> Mapping[str, JsonValue]:

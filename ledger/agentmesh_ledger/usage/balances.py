@@ -37,6 +37,8 @@ EXCHANGED: Final = frozenset({"sent", "received"})
 """The kinds in which a log records what passed between it and another owner."""
 
 _NEVER: Final = 2**63
+_DIGEST: Final = 64  # hex digits of a hash
+_AGENT: Final = 64  # the longest did:key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +180,11 @@ class Accounting:
         """Whom one of our own keys says that it exchanged a signed request with; a refused answer shows nothing."""
         facts = message.facts
         digest, peer = facts.get("exchange"), facts.get("peer")
-        if isinstance(digest, str) and isinstance(peer, str) and "refused" not in facts:
+        if not isinstance(digest, str) or not isinstance(peer, str) or "refused" in facts:
+            return
+        if (
+            len(digest) == _DIGEST and len(peer) <= _AGENT
+        ):  # no receipt names longer ones: they would only be kept
             self._exchanges.add((digest, message.author, peer))
 
     def _affair(self, message: Message) -> None:
@@ -249,8 +255,9 @@ class Accounting:
     def _balances(self, receipts: Iterable[UsageReceipt]) -> tuple[Balance, ...]:
         earned: dict[tuple[AgentId, str], int] = {}
         spent: dict[tuple[AgentId, str], int] = {}
+        by_now: dict[AgentId, AgentId] = {}
         for each in receipts:
-            asker, provider = self._by_now(each.asker), self._by_now(each.provider)
+            asker, provider = self._by_now(each.asker, by_now), self._by_now(each.provider, by_now)
             spent[asker, each.unit] = spent.get((asker, each.unit), 0) + each.price
             earned[provider, each.unit] = earned.get((provider, each.unit), 0) + each.price
         return tuple(
@@ -260,12 +267,19 @@ class Accounting:
             for agent, unit in sorted(earned.keys() | spent.keys())
         )
 
-    def _by_now(self, agent: AgentId) -> AgentId:
-        """The key that took this one's place, and so on: an agent keeps its balance when its key is rotated."""
-        seen = {agent}
-        while (key := self._keys.get(agent)) and key.successor and key.successor not in seen:
-            agent = key.successor
-            seen.add(agent)
+    def _by_now(self, agent: AgentId, known: dict[AgentId, AgentId]) -> AgentId:
+        """The key that took this one's place, and so on: an agent keeps its balance when its key is rotated.
+
+        `known` has what was found before: a log may rotate a key a hundred thousand times, and bill each.
+        """
+        seen: dict[AgentId, None] = {}
+        while agent not in known and agent not in seen:
+            seen[agent] = None
+            key = self._keys.get(agent)
+            if key is not None and key.successor is not None and key.successor not in seen:
+                agent = key.successor
+        agent = known.get(agent, agent)
+        known.update(dict.fromkeys(seen, agent))
         return agent
 
 

@@ -33,8 +33,7 @@ def balance_text(found: BalanceEvidence, subject: str) -> str:
         f"agent      {balance.agent}",
         f"balance    {amount(balance.net)} {balance.unit}: {amount(balance.earned)} earned, {amount(balance.spent)} spent",
         f"as of      the first {found.size} entries of the log",
-        f"root       {found.root} of {found.count} {'balance' if found.count == 1 else 'balances'},"
-        f" by the {message} {proof.index} of {proof.tree_size}",
+        f"root       {found.root} of the balances, by the {message} {proof.index} of {proof.tree_size}",
         f"anchored   {_OWN_WORD if found.anchored is None else _where(found.anchored)}",
         f"policy     {NO_POLICY if proof.policy is None else proof.policy}",
         *witness_lines(proof.policy),
@@ -57,7 +56,6 @@ def balance_json(found: BalanceEvidence, subject: str) -> dict[str, object]:
         "spent": balance.spent,
         "balance": balance.net,
         "size": found.size,
-        "count": found.count,
         "root": found.root,
         "index": proof.index,
         "tree_size": proof.tree_size,

@@ -22,7 +22,7 @@ from agentmesh_ledger.jcs import canonical, parse
 from agentmesh_ledger.note import parse_vkey
 from agentmesh_ledger.usage.balance_proof import verify_balance, write_balance_proof
 from agentmesh_ledger.usage.proving import Proved, prove_balance
-from agentmesh_ledger.usage.report import amount
+from agentmesh_ledger.usage.report import amount, balance_json
 from agentmesh_ledger.usage.settlement import settled
 
 if TYPE_CHECKING:
@@ -118,14 +118,34 @@ def test_an_entry_that_says_another_root_size_or_nothing_proves_nothing(desk: De
         ("settlement", "log", {"balances": root, "size": size, "more": 1}),
         ("settlement", "d1", {"balances": root, "size": size}),
         ("note", "log", {"balances": root, "size": size}),
+        ("settlement", "log", {"balances": root, "size": True}),
     ]
     for kind, dialogue, facts in wrong:
         draft = Draft(author=desk.key("host"), kind=kind, dialogue=dialogue, facts=facts)
         (receipt,) = desk.ledger.append([draft])
-        claimed = replace(settlement, size=size + 50) if facts["size"] != size else settlement
+        claimed = replace(settlement, size=int(str(facts["size"]).replace("True", "1")))
         with pytest.raises(LedgerError) as told:
             write_balance_proof(claimed, 0, entry=desk.ledger.prove(receipt.index), keys=keys)
         assert told.value.reason == "usage"
+
+
+@pytest.mark.spec("L-159")
+def test_nothing_is_told_that_the_root_does_not_say(desk: Desk) -> None:
+    """One path may lead to one root in trees of several sizes: whoever hands the file on chooses."""
+    desk.say("eve")
+    desk.used()
+    desk.used("ada", "eve")
+    value, keys = parse(proved(desk).data[:-1]), [desk.ledger.vkey()]
+    assert isinstance(value, dict) and value["count"] == 3
+    told = set()
+    for count in range(1, 9):
+        for index in range(count):
+            try:
+                data = canonical({**value, "count": count, "index": index}) + b"\n"
+                told.add(str(balance_json(verify_balance(data, keys=keys), "-")))
+            except LedgerError:
+                continue
+    assert len(told) == 1
 
 
 @pytest.mark.spec("L-159")
@@ -233,6 +253,18 @@ def test_the_verifier_alone_tells_it_with_no_extra_and_no_network(
 def test_without_a_key_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["balance", "some.balance"]) == 2
     assert "--key" in capsys.readouterr().err
+
+
+def test_a_block_that_is_no_hash_is_wrong_usage_and_one_without_an_anchor_proves_nothing(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.used()
+    file = tmp_path / "bob.balance"
+    file.write_bytes(proved(desk, "bob").data)
+    words = ["balance", str(file), "--key", desk.ledger.vkey(), "--block"]
+    assert main([*words, "0x12"]) == 2
+    assert main([*words, "17" * 32]) == 1
+    assert "check anchor" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from eth_account import Account
@@ -12,8 +12,8 @@ from eth_account.messages import encode_typed_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentmesh_ledger import Draft, JsonValue, KeyStore, Ledger
-from agentmesh_ledger.usage.balances import Accounting, accounts_json, accounts_of
+from agentmesh_ledger import AgentId, Draft, JsonValue, KeyStore, Ledger
+from agentmesh_ledger.usage.balances import Accounting, _Key, accounts_json, accounts_of
 from agentmesh_ledger.usage.binding import Binding, binding_facts
 from agentmesh_ledger.usage.receipt import MAX_AMOUNT, SignedReceipt, UsageReceipt
 from agentmesh_ledger.usage.settlement import settled
@@ -136,6 +136,44 @@ def test_an_agent_keeps_its_balance_when_its_key_is_rotated_and_the_old_key_sign
     found = desk.accounts()
     assert dict(found.uncounted) == {"revoked": 1}
     assert {each.agent: each.net for each in found.balances} == {new.id: 12, desk.key("ada").id: -12}
+
+
+class Looked(dict[AgentId, _Key]):
+    """Counts how often a key is looked up."""
+
+    times = 0
+
+    def get(self, *arguments: Any) -> Any:
+        self.times += 1
+        return super().get(*arguments)
+
+
+def test_a_key_that_is_rotated_without_end_is_followed_once(desk: Desk) -> None:
+    """Else a log of so many rotations and receipts takes its square to sum up."""
+    many = 40
+    for _ in range(many):
+        desk.used(price=1)
+        desk.ledger.rotate(desk.key("bob"), desk.keys.next_agent("bob"))
+        desk.keys.promote("bob")
+    accounting = Accounting(ORIGIN)
+    for record in desk.ledger.read():
+        accounting.take(record)
+    accounting._keys = keys = Looked(accounting._keys)
+    found = accounting.accounts()
+    assert {each.agent: each.net for each in found.balances} == {
+        desk.key("bob").id: many,
+        desk.key("ada").id: -many,
+    }
+    assert keys.times < 6 * many
+
+
+def test_what_no_receipt_can_name_is_not_kept(desk: Desk) -> None:
+    accounting = Accounting(ORIGIN)
+    for facts in ({"exchange": "x" * 10_000, "peer": "y"}, {"exchange": "ab" * 32, "peer": "y" * 10_000}):
+        desk.say("ada", "sent", facts)
+    for record in desk.ledger.read():
+        accounting.take(record)
+    assert not accounting._exchanges
 
 
 @pytest.mark.spec("L-150", "L-152")

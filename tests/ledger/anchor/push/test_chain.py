@@ -113,7 +113,7 @@ def test_a_block_that_is_none_is_the_nodes_fault(
     proxy.rules[method] = proxy.says(result)
     with Chain.connect(proxy.url) as chain, pytest.raises(LedgerError) as caught:
         chain.head()
-    assert caught.value.reason == "chain"
+    assert caught.value.reason == "node"
 
 
 def test_the_receipt_of_another_transaction_is_refused(
@@ -207,4 +207,4 @@ def test_an_error_that_comes_with_another_status_is_read_as_one(
             proxy.rules["*"] = lambda asked, body=body: body
             with pytest.raises(LedgerError, match="answers HTTP 400|with what is no JSON") as caught:
                 chain.send(b"")
-            assert caught.value.reason == "chain"
+            assert caught.value.reason == "node"
