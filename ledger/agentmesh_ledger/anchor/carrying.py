@@ -185,7 +185,8 @@ class Carrier:
         if sent == "nonce":
             return told(push, "pending", "the node says that its nonce is used", tx=attempt.tx)
         if attempt.sent is None or self._head.number < attempt.sent:
-            self._set.journal.sent(attempt.tx, self._head.number)
+            # Asked anew: on a fast chain the step's head is some blocks old by now, and patience would be over at once.
+            self._set.journal.sent(attempt.tx, self._set.chain.head().number)
         if sent == "fee":
             base = self._head.base_fee or 0
             message = (

@@ -1,6 +1,6 @@
-"""A process that anchors and is killed at a point: `LEDGER NODE CONTRACT POINT TIMES`; KEY stands in its environment.
+"""A process that anchors and is killed at a point: `LEDGER NODE CONTRACT POINT PATIENCE`; KEY stands in its environment.
 
-It steps until the anchor is recorded, and kills itself when it comes by the point for the TIMES-th time. It is no test: tests start it.
+It steps until the anchor is recorded, and kills itself when it comes by the point; PATIENCE is in blocks. It is no test: tests start it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from agentmesh_ledger.anchor.chain import Chain
 from agentmesh_ledger.anchor.journal import Journal, journal_path
 
 
-def main(ledger: str, node: str, contract: str, point: str, times: str) -> None:
-    left = int(times)
-
+def main(ledger: str, node: str, contract: str, point: str, patience: str) -> None:
     def at(reached: str) -> None:
-        nonlocal left
         print(reached, flush=True)
-        left -= reached == point
-        if not left:
+        if reached == point:
             os.kill(os.getpid(), signal.SIGKILL)
 
     keys = KeyStore(Path(ledger).with_name("keys"))
@@ -37,7 +33,7 @@ def main(ledger: str, node: str, contract: str, point: str, times: str) -> None:
             contract,
             Journal(journal_path(keys, log.origin)),
             poll=0.01,
-            patience_blocks=2,
+            patience_blocks=int(patience),
             at=at,
         )
         print(anchorer.push(within=60).state, flush=True)

@@ -39,26 +39,24 @@ def mining(node: Node) -> Iterator[None]:
         thread.join()
 
 
-def start(
-    desk: Desk, environment: dict[str, str], point: str, times: int = 1, url: str | None = None
-) -> subprocess.Popen[str]:
+def start(desk: Desk, environment: dict[str, str], point: str, patience: int = 1000) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         str(PROGRAM),
         str(desk.path),
-        url or desk.node.url,
+        desk.node.url,
         desk.contract,
         point,
-        str(times),
+        str(patience),
     ]
     return subprocess.Popen(
         command, env=environment | {"KEY": KEY}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def killed(desk: Desk, environment: dict[str, str], point: str, times: int = 1) -> list[str]:
+def killed(desk: Desk, environment: dict[str, str], point: str, patience: int = 1000) -> list[str]:
     """What the process came by until it died."""
-    process = start(desk, environment, point, times)
+    process = start(desk, environment, point, patience)
     out, err = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, out + err
     return out.split()
@@ -102,7 +100,7 @@ def test_a_process_killed_while_it_replaces_leaves_one_nonce(
     for _ in range(2):
         node.base_fee(10 * 10**9)
         node.mine()
-    assert killed(desk, python_environment, "replaced") == ["replaced"]
+    assert killed(desk, python_environment, "replaced", patience=2) == ["replaced"]
     newest = desk.journal.newest(desk.anchorer().setting.target())
     assert newest is not None and [each.sent is None for each in newest.attempts] == [False, True]
     assert settle(desk.anchorer(), node).state == "recorded"
