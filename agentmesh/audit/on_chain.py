@@ -14,6 +14,7 @@ from agentmesh_ledger import Ledger, LedgerError, Verified, shown
 from agentmesh_ledger.anchor.account import parse_address
 from agentmesh_ledger.anchor.calls import is_ours, read_head
 from agentmesh_ledger.anchor.chain import Block, Chain, Log
+from agentmesh_ledger.anchor.chain_order import Head, head_after
 from agentmesh_ledger.anchor.contract import ANNOUNCEMENT, CHECKPOINT
 from agentmesh_ledger.anchor.evidence import Anchored
 from agentmesh_ledger.anchor.journal import Target
@@ -23,6 +24,7 @@ from agentmesh_ledger.checks import first_link
 _FIRST_WINDOW: Final = 10_000  # blocks; what hosted nodes look at in one question is 500 to 100,000
 _WIDEST_WINDOW: Final = 100_000
 _MOST_QUESTIONS: Final = 5_000
+_MOST_BLOCKS: Final = 2_000_000  # asked of a node only to see the order of all checkpoints from the first on
 
 
 def ask_chain(
@@ -166,18 +168,21 @@ class _Asked:
         # From the first anchor known on; from the beginning where that does not show what the contract holds.
         for first in dict.fromkeys((min((each.block or 0 for each in own), default=0), 0)):
             events = self._events(target.contract, target.sender, first)
-            if max((each.size for each in events if each.ordered), default=0) >= head.size:
+            is_whole = _is_order_of(head, events)
+            held = max((each.size for each in events if each.ordered), default=0)
+            if is_whole or (held >= head.size and first > _MOST_BLOCKS):
                 break
         else:
             raise LedgerError(
                 "node",
-                f"the node at {self.chain.place} does not show the event by which {head.size} entries were anchored",
+                f"the node at {self.chain.place} leaves out events, or alters them: those it shows are not the order of"
+                f" checkpoints that the contract holds, the last of {head.size} entries",
             )
         # Behind one address may be two nodes, of which one lags: what it does not hold yet is no "nothing larger".
         hidden = {each.size for each in own} - {each.size for each in events}
         if hidden:
             raise LedgerError(
-                "chain",
+                "node",
                 f"the node at {self.chain.place} has the block of the anchor of {max(hidden)} entries, and does not show its event",
             )
         if not events:
@@ -199,6 +204,7 @@ class _Asked:
             )
         unknown = self._compare(events)
         more = f", of which {unknown} of other sizes were not compared" if unknown else ""
+        more += "" if is_whole else ", of which those before the record's first anchor were not asked for"
         return (
             f"the contract {target.contract} on chain {self.id} holds {most} entries of it by {target.sender} and nothing"
             f" larger{more}, as the node at {self.chain.place} says at block {self.head.number}"
@@ -289,6 +295,14 @@ class _Asked:
             "node",
             f"the node at {self.chain.place} shows so few blocks at once that the events from block {first} on take too long",
         )
+
+
+def _is_order_of(head: Head, events: Sequence[_Checkpoint]) -> bool:
+    """Whether these are all the checkpoints, from the first to the last, by which the contract came to hold this."""
+    try:
+        return head_after((each.size, each.root) for each in events if each.ordered) == head
+    except LedgerError:
+        return False
 
 
 def _stands_for(one: Anchored, other: Anchored) -> bool:

@@ -9,7 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -364,7 +364,36 @@ def test_a_node_that_hides_the_events_is_not_believed(desk: Desk) -> None:
         chain.blind = True
         with pytest.raises(LedgerError) as caught:
             ask_chain(ledger.verify(), chain, ledger=ledger)
-    assert caught.value.reason == "node" and "does not show the event" in str(caught.value)
+    assert caught.value.reason == "node" and "leaves out events" in str(caught.value)
+
+
+@pytest.mark.parametrize("hidden", [0, 1])
+def test_a_node_that_hides_or_alters_one_event_of_three_is_not_believed(desk: Desk, hidden: int) -> None:
+    class Hiding(Limited):
+        """Leaves one checkpoint out, whichever blocks it is asked for."""
+
+        gone: str = ""
+
+        def logs(
+            self, address: str, topics: tuple[str | None, ...], first: int, last: int
+        ) -> tuple[Log, ...] | None:
+            found = Chain.logs(self, address, topics, first, last)
+            return found and tuple(each for each in found if each.tx != self.gone)
+
+    ledger = desk.open()
+    for _ in range(3):
+        desk.say(ledger)
+        desk.anchor(ledger)
+    anchors = [each for each in ledger.read() if each.message.kind == "anchor"]
+    # The record shows the last one only: what was before is the node's word, and the contract's.
+    shown = replace(ledger.verify(), anchors=ledger.verify().anchors[-1:])
+    with Hiding.connect(desk.url) as chain:
+        assert isinstance(chain, Hiding)
+        assert "and nothing larger" in ask_chain(shown, chain, ledger=ledger).complete
+        chain.gone = str(anchors[hidden].message.facts["tx"])
+        with pytest.raises(LedgerError) as caught:
+            ask_chain(shown, chain, ledger=ledger)
+    assert caught.value.reason == "node" and "leaves out events" in str(caught.value)
 
 
 def test_a_node_that_has_the_block_and_lags_with_what_the_contract_holds_cannot_tell(desk: Desk) -> None:
@@ -394,7 +423,7 @@ def test_a_node_that_has_the_block_and_lags_with_what_the_contract_holds_cannot_
             chain.blind = blind
             with pytest.raises(LedgerError) as caught:
                 ask_chain(ledger.verify(), chain, ledger=ledger)
-        assert caught.value.reason == "chain"
+        assert caught.value.reason == "node"
 
 
 def test_a_node_that_is_behind_or_of_another_chain_cannot_tell(
