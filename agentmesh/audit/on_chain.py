@@ -38,7 +38,7 @@ def ask_chain(
     `contract` and `sender` name the only contract, and the only account, whose word counts. `ledger` is the database the
     evidence is of, opened: it may have grown since it was verified.
     Raises: LedgerError(anchor) for a block that the chain has not, and for another contract's code; LedgerError(rollback,
-        forked) where the chain holds more, or another branch; LedgerError(chain) where the node cannot tell.
+        forked) where the chain holds more, or another branch; LedgerError(node) where the node cannot tell.
     """
     asked = _Asked(
         found=found,
@@ -52,7 +52,7 @@ def ask_chain(
     anchors = asked.anchors()
     blocks = asked.blocks(anchors)
     targets = asked.targets(anchors)
-    told = [asked.hold(target, anchors) for target in targets]
+    told = [asked.hold(target, [each for each in anchors if each.block_hash in blocks]) for target in targets]
     return _evidence(asked, anchors, blocks, targets, told)
 
 
@@ -101,7 +101,7 @@ class _Asked:
                 continue
             if self.head.number < each.block:
                 raise LedgerError(
-                    "chain",
+                    "node",
                     f"the node at {self.chain.place} is at block {self.head.number}, and an anchor in block {each.block}",
                 )
             block = self.chain.block(each.block)
@@ -155,26 +155,30 @@ class _Asked:
         return [Target(chain=self.id, contract=c or "", sender=s or "") for c, s in sorted(named)]
 
     def hold(self, target: Target, anchors: Sequence[Anchored]) -> str:
-        """Compares what the contract holds by one account with the record; what is then known, in words.
+        """Compares what the contract holds by one account with the record, whose `anchors` are in blocks that the chain has;
+        what is then known, in words.
 
-        Raises: LedgerError(rollback, forked, anchor, chain).
+        Raises: LedgerError(rollback, forked, anchor, node).
         """
         self._require_ours(target.contract)
-        blocks = [
-            each.block or 0
-            for each in anchors
-            if (each.contract, each.sender) == (target.contract, target.sender)
-        ]
+        own = [each for each in anchors if (each.contract, each.sender) == (target.contract, target.sender)]
         head = read_head(self.chain, target, self.found.origin)
         # From the first anchor known on; from the beginning where that does not show what the contract holds.
-        for first in dict.fromkeys((min(blocks, default=0), 0)):
+        for first in dict.fromkeys((min((each.block or 0 for each in own), default=0), 0)):
             events = self._events(target.contract, target.sender, first)
             if max((each.size for each in events if each.ordered), default=0) >= head.size:
                 break
         else:
             raise LedgerError(
-                "chain",
+                "node",
                 f"the node at {self.chain.place} does not show the event by which {head.size} entries were anchored",
+            )
+        # Behind one address may be two nodes, of which one lags: what it does not hold yet is no "nothing larger".
+        hidden = {each.size for each in own} - {each.size for each in events}
+        if hidden:
+            raise LedgerError(
+                "chain",
+                f"the node at {self.chain.place} has the block of the anchor of {max(hidden)} entries, and does not show its event",
             )
         if not events:
             raise LedgerError(
@@ -241,7 +245,7 @@ class _Asked:
     def _events(self, contract: str, sender: str | None, first: int) -> list[_Checkpoint]:
         """The checkpoints of the log that the contract logged from a block on, oldest first.
 
-        Raises: LedgerError(chain).
+        Raises: LedgerError(node).
         """
         origin = f"0x{first_link(self.found.origin).hex()}"
         author = None if sender is None else f"0x{'00' * 12}{sender[2:]}"
@@ -254,7 +258,7 @@ class _Asked:
                     want not in (None, has) for want, has in zip(topics, log.topics, strict=True)
                 ):
                     raise LedgerError(
-                        "chain", f"the node at {self.chain.place} gives events that were not asked for"
+                        "node", f"the node at {self.chain.place} gives events that were not asked for"
                     )
                 found.append(
                     _Checkpoint(
@@ -282,7 +286,7 @@ class _Asked:
             found.extend(logs)
             at, window = stop + 1, min(2 * window, _WIDEST_WINDOW)
         raise LedgerError(
-            "chain",
+            "node",
             f"the node at {self.chain.place} shows so few blocks at once that the events from block {first} on take too long",
         )
 

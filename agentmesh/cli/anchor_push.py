@@ -128,30 +128,29 @@ def watch(
 def _opened(
     options: AnchorOptions, by: str, origin: str | None, keys: Path | None
 ) -> Iterator[tuple[Ledger, Anchorer]]:
-    """The log to append to, and what anchors it. All that may be wrong with the options is found before a key is asked for."""
+    """The log to append to, and what anchors it. What may be wrong with the options is found first."""
     from agentmesh_ledger.anchor.anchorer import Anchorer
     from agentmesh_ledger.anchor.journal import Journal, journal_path
 
     address, fee, confirmations = options.address(), options.fee(), options.depth
     place = find_place(options.where, origin, keys)
-    with options.connected() as chain:
-        account = options.account()
-        store = keys_in(place.keys)
-        with open_writer(place, store) as log:
-            journal = Journal(journal_path(store, log.origin))
-            yield (
-                log,
-                Anchorer(
-                    log,
-                    signer(store, by),
-                    chain,
-                    account,
-                    address,
-                    journal,
-                    confirmations=confirmations,
-                    max_fee_gwei=fee,
-                ),
-            )
+    store = keys_in(place.keys)
+    author = signer(store, by)
+    with (
+        options.connected() as chain,
+        open_writer(place, store) as log,
+    ):
+        anchorer = Anchorer(
+            log,
+            author,
+            chain,
+            options.account(),
+            address,
+            Journal(journal_path(store, log.origin)),
+            confirmations=confirmations,
+            max_fee_gwei=fee,
+        )
+        yield log, anchorer
 
 
 def _settlement(log: Ledger, settle: bool) -> Settlement:

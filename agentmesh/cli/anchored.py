@@ -64,7 +64,7 @@ class AskedNode:
             try:
                 return ask_chain(found, chain, contract=self.contract, sender=self.sender, ledger=ledger)
             except LedgerError as error:
-                if error.reason != "chain":
+                if error.reason != "node":
                     raise
                 # The check of that name is about the links between entries; of the record nothing is said here.
                 raise LedgerError("unreadable", error.message) from error
@@ -81,6 +81,7 @@ def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> Ask
         return None
     from agentmesh_ledger import LedgerError
     from agentmesh_ledger.anchor.account import parse_address
+    from agentmesh_ledger.anchor.chain import Chain
 
     for name, address in (("--contract", contract), ("--sender", sender)):
         try:
@@ -88,6 +89,12 @@ def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> Ask
                 parse_address(address)
         except LedgerError as error:
             raise AgentMeshError("usage", f"{name}: {error}") from error
+    try:
+        Chain.connect(rpc).close()  # which asks nothing yet; a long record need not be read for nothing
+    except LedgerError as error:
+        if error.reason != "refused":
+            raise
+        raise AgentMeshError("usage", f"--chain: {error}") from error
     return AskedNode(rpc=rpc, contract=contract, sender=sender)
 
 

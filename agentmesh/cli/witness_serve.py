@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 from urllib.parse import urlsplit
@@ -61,7 +62,9 @@ def serve(
     key = place.key(name, passphrase_in(place.keys))
 
     def told(message: str) -> None:
-        print(f"agentmesh: {clean(message)}", file=sys.stderr, flush=True)
+        # A full disk under the operator's log, or its reader gone, must not become the answer to a client.
+        with suppress(OSError, ValueError):
+            print(f"agentmesh: {clean(message)}", file=sys.stderr, flush=True)
 
     with place.opened(key, told=told) as (witness, trusted), listener(host, port) as socket:
         url = _url(*socket.getsockname()[:2])

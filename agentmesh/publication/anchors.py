@@ -25,7 +25,7 @@ class LogAnchors:
         try:
             self._anchorer.require_continued()
         except LedgerError as error:
-            if error.reason != "chain":
+            if error.reason != "node":
                 raise
             return (f"the chain cannot be asked: {error.message}",)
         return ()
@@ -40,7 +40,7 @@ class LogAnchors:
             if not due and not self._anchorer.pending():
                 return None
         except LedgerError as error:
-            if error.reason != "chain":
+            if error.reason != "node":
                 raise
             return Anchored(state="waiting", message=error.message)
         return _told(self._anchorer.step(start=due))

@@ -201,8 +201,6 @@ class LogChecks:
         self.entries += 1
         self.withheld += seen.withheld
         self._meet_expectation()
-        if self._roots:
-            self._meet_roots()
 
     def take_run(self, run: Run) -> bool:
         """Takes the entries of a run as `take` would one by one, where it would refuse none of them.
@@ -216,8 +214,7 @@ class LogChecks:
             sequence[digest] = first + count
         if self._roots and self._roots[0][0] <= run.stop:
             for leaf in run.leaf_hashes():
-                self._edge.append(leaf)
-                self._meet_roots()
+                self._append(leaf)
         else:
             self._edge.extend(run.size, run.roots)
         self.authors.admit_run(run)
@@ -262,7 +259,7 @@ class LogChecks:
         self._at = self._at + (self.dialogue is None) if index is None else index
         self._leaf = leaf
         if self._gapless and leaf is not None and self.dialogue is None:
-            self._edge.append(leaf)
+            self._append(leaf)
 
     def finish(self) -> None:
         """Whether what was shown is all that was announced.
@@ -294,7 +291,7 @@ class LogChecks:
             found=root.hex(),
             hint=None if self.entries == self.checkpoint.size else "This may follow from what failed before",
         )
-        return [other, *self._astray]
+        return [other]  # of another tree no published root could be right
 
     def require_place(self, index: int) -> None:
         """Refuses an index that is not the next one.
@@ -366,7 +363,7 @@ class LogChecks:
                 self._erase(bytes.fromhex(str(digest))[:16])
         if self.dialogue is None:
             if self._gapless:
-                self._edge.append(leaf)
+                self._append(leaf)
         elif seen.dialogue == self.dialogue or seen.kind == ERASE:
             self._writers.add(seen.author)
         else:
@@ -407,6 +404,12 @@ class LogChecks:
                 expected=expect.root.hex(),
                 found=self._edge.root().hex(),
             )
+
+    def _append(self, leaf: bytes) -> None:
+        """Takes a leaf into the tree, also that of an entry that failed: what was published is of its bytes."""
+        self._edge.append(leaf)
+        if self._roots:
+            self._meet_roots()
 
     def _meet_roots(self) -> None:
         """Holds the roots that were awaited at the size reached."""

@@ -105,7 +105,7 @@ def balance_parser() -> argparse.ArgumentParser:
         metavar="HASH",
         action="append",
         default=[],
-        help="a block that you looked up: an anchor in it is more than the file's own word; repeatable",
+        help="a block that you looked up: the anchor must stand in it, or in another one named; repeatable",
     )
     add_trust(parser)
     return parser
@@ -226,8 +226,9 @@ def run_balance(arguments: argparse.Namespace, _show: ShowLog, _terminal: TextIO
     """
     subject: str = arguments.subject
     keys, policy = _required_trust(arguments)
+    blocks = frozenset(named_blocks(arguments))
     data = _read(subject, MAX_BALANCE_PROOF, "usage")
-    found = verify_balance(data, keys=keys, policy=policy, blocks=frozenset(arguments.block))
+    found = verify_balance(data, keys=keys, policy=policy, blocks=blocks)
     return Evidence(text=balance_text(found, subject), json=balance_json(found, subject))
 
 

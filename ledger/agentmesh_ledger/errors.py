@@ -52,7 +52,7 @@ Fault: TypeAlias = Literal[
     "worker",  # a process that helped to verify ended; nothing is shown
     "no_store",  # the `store` extra is not installed
     "no_extra",  # another extra is not installed; the hint names it
-    "chain",  # a chain's node cannot be reached, refuses, or answers nonsense; nothing is lost, try again
+    "node",  # a chain's node, or a calendar, cannot be reached, refuses, or answers nonsense; nothing is lost, try again
     "witness",  # a witness cannot be reached, refuses, or answers nonsense
     "forked",  # a witness or a chain holds another branch of this log than the one at hand; evidence was written
 ]

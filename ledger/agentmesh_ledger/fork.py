@@ -6,8 +6,8 @@ is its own word, until the reader names it.
 
 from __future__ import annotations
 
-import glob
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +199,9 @@ def keep_fork(folder: Path, stem: str, fork: Fork, size: int) -> Path:
     data = fork.encode()
     path = folder / f"{stem}-{size}-{hashlib.sha256(data).hexdigest()[:16]}.fork"
     try:
-        kept = sorted(folder.glob(f"{glob.escape(stem)}-*-*.fork"))
+        # Not by a pattern of a shell's: it would count the proofs of `desk-2` as those of `desk`.
+        own = re.compile(re.escape(stem) + r"-[0-9]+-[0-9a-f]{16}\.fork")
+        kept = sorted(each for each in folder.iterdir() if own.fullmatch(each.name))
         if path not in kept:
             if len(kept) >= MOST_KEPT:
                 return kept[0]

@@ -179,7 +179,12 @@ class Visit:
             return Refused(
                 "nonsense", f"it refuses the log by a checkpoint that proves nothing: {error.message}"
             )
-        place = self.source.keep(fork, theirs.size)
+        hint = "That file proves it to anyone: `agentmesh-verify fork FILE`"
+        place: str | None = None
+        try:
+            place = self.source.keep(fork, theirs.size)
+        except LedgerError as error:  # a full disk must not turn a fork into a passing fault
+            hint = f"The proof could not be kept, and whoever asks again when it can will find it: {error.message}"
         return LedgerError(
             "forked",
             f"the log is forked: its key has signed another tree of {theirs.size} entries, which the witness"
@@ -187,7 +192,7 @@ class Visit:
             expected=theirs.root.hex(),
             found=fork.root.hex(),
             path=place,
-            hint="That file proves it to anyone: `agentmesh-verify fork FILE`",
+            hint=hint,
         )
 
     def _signed(self, body: bytes) -> tuple[str, Checkpoint] | None:

@@ -28,7 +28,8 @@ from agentmesh_ledger.keys import AgentKey
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.note import parse_note
 
-_MOST_GAS: Final = 300_000  # some ten times what the contract needs: a node that asks for more lies
+# Some 300 times what the contract needs: rollups count the price of their own chain as gas. A node that asks for more lies.
+_MOST_GAS: Final = 10_000_000
 _WAIT: Final = threading.Event()  # never set
 
 Settlement: TypeAlias = bytes | Callable[[int], bytes] | None
@@ -94,7 +95,7 @@ class Anchorer:
     def require_continued(self) -> None:
         """Refuses to go on where the chain, or the journal, holds more of this log than the ledger, or other content.
 
-        Raises: LedgerError(rollback, forked); LedgerError(chain) where the node cannot tell; LedgerError(refused) where
+        Raises: LedgerError(rollback, forked); LedgerError(node) where the node cannot tell; LedgerError(refused) where
         the contract is not ours or the chain another.
         """
         target = self._set.target()
@@ -169,10 +170,10 @@ class Anchorer:
                 return self._step(settlement, start)
             except LedgerError as error:
                 # With an index it is a damaged ledger's: that check has the name of the node's fault.
-                if error.reason not in ("chain", "refused") or error.index is not None:
+                if error.reason not in ("node", "refused") or error.index is not None:
                     raise
                 return Progress(
-                    state="waiting" if error.reason == "chain" else "blocked", message=_line(error)
+                    state="waiting" if error.reason == "node" else "blocked", message=_line(error)
                 )
 
     def _step(self, settlement: Settlement, start: bool) -> Progress:
@@ -299,7 +300,7 @@ class Anchorer:
         nonce = self._set.chain.nonce_of(found.tx)
         if nonce is None:
             raise LedgerError(
-                "chain", f"the node at {self._set.chain.place} does not show transaction {found.tx}"
+                "node", f"the node at {self._set.chain.place} does not show transaction {found.tx}"
             )
         self._set.journal.add(
             target,

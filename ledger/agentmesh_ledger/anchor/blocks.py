@@ -16,7 +16,7 @@ from agentmesh_ledger.source import opened
 HeaderSource: TypeAlias = Callable[[int, bytes], bytes | None]
 """The header of the block of this height, or with this merkle root; None where the source has none.
 
-Its answer is held against the proof by whoever asks. Raises: LedgerError(chain).
+Its answer is held against the proof by whoever asks. Raises: LedgerError(node).
 """
 MAX_HEADERS: Final = 1024
 _HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
@@ -55,13 +55,13 @@ def headers_of(url: str, *, within: float) -> HeaderSource:
         if block is None:
             return None
         if not _HASH.match(block):
-            raise LedgerError("chain", f"{node}: its hash of block {height} is none")
+            raise LedgerError("node", f"{node}: its hash of block {height} is none")
         left = max(deadline - time.monotonic(), 0.001)
         text = _told(node, f"rest/headers/{block}.hex?count=1", left)
         try:
             return bytes.fromhex(text) if text else None
         except ValueError as error:
-            raise LedgerError("chain", f"{node}: its header of block {height} is none") from error
+            raise LedgerError("node", f"{node}: its header of block {height} is none") from error
 
     return header
 

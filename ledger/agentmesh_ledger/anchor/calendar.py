@@ -31,7 +31,7 @@ class Question:
 
 
 Answer: TypeAlias = "bytes | None | LedgerError"
-"""What came; None where the server has nothing of the kind (404); LedgerError(chain) where there was no usable answer."""
+"""What came; None where the server has nothing of the kind (404); LedgerError(node) where there was no usable answer."""
 
 
 def plain_url(text: str) -> str:
@@ -132,4 +132,4 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _failure(question: Question, what: str) -> LedgerError:
-    return LedgerError("chain", f"{shown(question.url, 120)}: {shown(what, 160)}")
+    return LedgerError("node", f"{shown(question.url, 120)}: {shown(what, 160)}")

@@ -37,18 +37,18 @@ def anchor_call(origin: str, size: int, root: bytes, settlement: bytes | None) -
 def read_head(chain: Chain, target: Target, origin: str) -> Head:
     """What the contract holds for this sender and log.
 
-    Raises: LedgerError(chain).
+    Raises: LedgerError(node).
     """
     told = chain.call(target.contract, _HEAD + _word(target.sender) + first_link(origin))
     if len(told) != 64:
-        raise LedgerError("chain", f"the node at {chain.place} gives a head of {len(told)} bytes")
+        raise LedgerError("node", f"the node at {chain.place} gives a head of {len(told)} bytes")
     return Head(size=int.from_bytes(told[:32], "big"), order=int.from_bytes(told[32:], "big"))
 
 
 def is_ours(chain: Chain, address: str) -> bool:
     """Whether the code at this address is that of the package's contract, to the byte.
 
-    Raises: LedgerError(chain).
+    Raises: LedgerError(node).
     """
     return chain.code(address) == contract().runtime
 

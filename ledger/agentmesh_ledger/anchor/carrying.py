@@ -34,7 +34,7 @@ class Carrier:
     def carry(self, push: Push) -> Progress:
         """Where the push stands after this step. It must be of the ledger as it is (`Continuity.require_push`).
 
-        Raises: LedgerError(chain, rollback, forked); what the ledger and the journal raise.
+        Raises: LedgerError(node, rollback, forked); what the ledger and the journal raise.
         """
         for attempt in reversed(push.attempts):
             receipt = self._set.chain.receipt(attempt.tx)
@@ -91,9 +91,9 @@ class Carrier:
                 evidence, origin=origin, size=push.size, root=push.root, contract=contract
             )
         except LedgerError as error:
-            raise LedgerError("chain", f"the node's receipts prove nothing: {error.message}") from error
+            raise LedgerError("node", f"the node's receipts prove nothing: {error.message}") from error
         if anchored.block_hash != block.hash or anchored.sender != self._target.sender:
-            raise LedgerError("chain", "the node's receipts are of another block, or of another sender")
+            raise LedgerError("node", "the node's receipts are of another block, or of another sender")
         self._set.at("proved")
         entry = record(
             self._set.ledger,

@@ -79,7 +79,7 @@ class TxReceipt:
 class Chain:
     """A chain through one node. Nothing is asked before the first call, so that a mesh starts while the node is down.
 
-    Every failure of the node, or of the way to it, is LedgerError(chain). What is asked twice may be answered by two machines
+    Every failure of the node, or of the way to it, is LedgerError(node). What is asked twice may be answered by two machines
     of which one lags: whoever decides something compares block hashes.
     """
 
@@ -114,7 +114,7 @@ class Chain:
     def id(self) -> int:
         """The chain's id, asked each time: behind one address there may be another chain tomorrow.
 
-        Raises: LedgerError(refused) where it is not the one given, or not the one it was before; LedgerError(chain).
+        Raises: LedgerError(refused) where it is not the one given, or not the one it was before; LedgerError(node).
         """
         found = self._quantity(self._rpc.ask("eth_chainId"), "a chain id")
         if self.expected is None:
@@ -188,7 +188,7 @@ class Chain:
     def send(self, raw: bytes) -> Sent:
         """Hands a signed transaction to the node; handing it the same bytes again is no error.
 
-        Raises: LedgerError(chain), after which the node may have it all the same.
+        Raises: LedgerError(node), after which the node may have it all the same.
         """
         answer = self._rpc.answer("eth_sendRawTransaction", _hex(raw))
         if answer.error is None:

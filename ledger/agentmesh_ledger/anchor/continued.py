@@ -30,7 +30,7 @@ class Continuity:
     def require(self) -> Head:
         """What the contract holds, once the ledger is known to continue it.
 
-        Raises: LedgerError(rollback, forked, chain).
+        Raises: LedgerError(rollback, forked, node).
         """
         head = read_head(self._chain, self._target, self._ledger.origin)
         if head.size == 0 or head == self._held:
@@ -115,7 +115,7 @@ class Continuity:
         """The event by which the contract took this size.
 
         The journal says where to look first. Without it the events are read backwards, in windows that shrink until the
-        node takes them. Raises: LedgerError(chain) where the node does not show it.
+        node takes them. Raises: LedgerError(node) where the node does not show it.
         """
         push = self._journal.of_size(self._target, size)
         for attempt in () if push is None else push.attempts:
@@ -130,7 +130,7 @@ class Continuity:
             if each.size < size:
                 break
         raise LedgerError(
-            "chain",
+            "node",
             f"the node at {self._chain.place} does not show the event by which size {size} was anchored",
         )
 

@@ -18,7 +18,7 @@ from agentmesh_ledger.anchor.keccak import keccak256
 from agentmesh_ledger.anchor.rlp import encode, encode_integer
 from agentmesh_ledger.errors import LedgerError
 
-_MOST_GAS: Final = 2_000_000
+_MOST_GAS: Final = 30_000_000  # what a block has on many chains
 _POLL: Final = 1.0
 _WAIT: Final = threading.Event()  # never set
 
@@ -46,7 +46,7 @@ def deploy(
     """The contract of this package, deployed and its code looked at.
 
     `told` hears the transaction and the address to come before anything is sent: where the time is over, or we are
-    stopped, that is what to look for. Raises: LedgerError(chain, refused).
+    stopped, that is what to look for. Raises: LedgerError(node, refused).
     """
     number = chain.id()
     fees, gas = _cost(chain, account, wei(max_fee_gwei))
@@ -56,9 +56,9 @@ def deploy(
     told(f"transaction {signed.tx} makes {address}")
     receipt = _mined(chain, signed, time.monotonic() + within, poll, stopped)
     if not receipt.good or receipt.contract != address:
-        raise LedgerError("chain", f"the chain did not make the contract: transaction {signed.tx} failed")
+        raise LedgerError("node", f"the chain did not make the contract: transaction {signed.tx} failed")
     if not is_ours(chain, address):
-        raise LedgerError("chain", f"the code at {address} is not that of the contract: the node may lag")
+        raise LedgerError("node", f"the code at {address} is not that of the contract: the node may lag")
     return Deployed(address=address, tx=signed.tx, block=receipt.block, gas=receipt.gas)
 
 
@@ -80,9 +80,9 @@ def _cost(chain: Chain, account: Account, cap: int) -> tuple[Fees, int]:
         )
     gas = chain.gas(account.address, None, contract().bytecode)
     if isinstance(gas, str):
-        raise LedgerError("chain", f"the node at {chain.place} does not say what gas it takes: {gas}")
+        raise LedgerError("node", f"the node at {chain.place} does not say what gas it takes: {gas}")
     if gas > _MOST_GAS:
-        raise LedgerError("chain", f"the node at {chain.place} says that it takes {gas} gas, which cannot be")
+        raise LedgerError("node", f"the node at {chain.place} says that it takes {gas} gas, which cannot be")
     gas += gas // 10
     balance, most = chain.balance(account.address), gas * fees.max_fee
     if balance < most:
@@ -107,13 +107,13 @@ def _mined(
                 sent = chain.send(signed.raw)
                 trouble = "it is not mined yet" if sent == "taken" else f"the node refuses it for its {sent}"
         except LedgerError as error:
-            if error.reason != "chain":
+            if error.reason != "node":
                 raise
             trouble = error.message  # the node may be back before the time is over
         left = deadline - time.monotonic()
         if stopped() or left <= 0:
             raise LedgerError(
-                "chain",
+                "node",
                 f"transaction {signed.tx} is not known to be mined: {trouble}",
                 hint="It may still be; look for it before deploying again",
             )

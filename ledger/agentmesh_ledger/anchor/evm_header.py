@@ -84,7 +84,7 @@ def write_header(block: Mapping[str, object]) -> bytes:
     """The bytes of which the block's `hash` is the hash, of its fields as `eth_getBlockByNumber` tells them.
 
     Numbers and bytes may be hex strings, or int and bytes as web3 makes them of those.
-    Raises: LedgerError(chain) where the fields do not make that hash: the node lies, or the chain's headers have others.
+    Raises: LedgerError(node) where the fields do not make that hash: the node lies, or the chain's headers have others.
     """
     fields: list[Item] = []
     for name, length in (*_FIELDS, *_ADDED):
@@ -97,29 +97,29 @@ def write_header(block: Mapping[str, object]) -> bytes:
     data = encode(fields)
     if keccak256(data) != told_bytes(block.get("hash"), "hash", 32):
         raise LedgerError(
-            "chain",
+            "node",
             "the node's block is not the one that its hash names, or this chain's headers have fields unknown here",
         )
     return data
 
 
 def told_bytes(value: object, name: str, length: int | None = None) -> bytes:
-    """Bytes as a node tells them. Raises: LedgerError(chain)."""
+    """Bytes as a node tells them. Raises: LedgerError(node)."""
     try:
         data = bytes.fromhex(value.removeprefix("0x")) if isinstance(value, str) else value
     except ValueError:
         data = None
     if not isinstance(data, bytes) or (length is not None and len(data) != length):
-        raise LedgerError("chain", f"the node told no {name}, or a malformed one")
+        raise LedgerError("node", f"the node told no {name}, or a malformed one")
     return bytes(data)
 
 
 def told_integer(value: object, name: str) -> int:
-    """A natural number as a node tells it. Raises: LedgerError(chain)."""
+    """A natural number as a node tells it. Raises: LedgerError(node)."""
     try:
         number = int(value, 16) if isinstance(value, str) and value.startswith("0x") else value
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number < 2**256:
-        raise LedgerError("chain", f"the node told no {name}, or a malformed one")
+        raise LedgerError("node", f"the node told no {name}, or a malformed one")
     return number

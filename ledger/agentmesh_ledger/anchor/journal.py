@@ -260,7 +260,7 @@ class Journal:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._reading() as rows:
+        with self._connected() as rows:
             rows.execute("BEGIN IMMEDIATE")
             try:
                 yield rows
@@ -271,6 +271,18 @@ class Journal:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
+        """As `_connected`; where there is no file nothing was signed, and none is made."""
+        if self.path.exists():
+            with self._connected() as rows:
+                yield rows
+            return
+        with closing(sqlite3.connect(":memory:")) as rows:
+            rows.row_factory = sqlite3.Row
+            rows.executescript(_SCHEMA)
+            yield rows
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection for one call: steps are taken in changing threads, and some tenth of a millisecond is nothing here."""
         try:
             self._require_own()

@@ -39,7 +39,7 @@ def evidence_from_receipts(
 
     `block` is what `eth_getBlockByHash` tells, as it is or as web3 gives it, or the header's own bytes (then the caller
     has held their hash against the one that was asked for); `receipts` are all of the block's, in any order.
-    Raises: LedgerError(chain) where the node's answers do not fit together; LedgerError(anchor) where the
+    Raises: LedgerError(node) where the node's answers do not fit together; LedgerError(anchor) where the
         transaction has not published the checkpoint.
     """
     header = block if isinstance(block, bytes) else write_header(block)
@@ -52,14 +52,12 @@ def evidence_from_receipts(
         if told_bytes(told.get("transactionHash"), "transactionHash", 32) == named:
             index = place
     if sorted(encoded) != list(range(len(receipts))):
-        raise LedgerError("chain", "the node's receipts are not all of the block's")
+        raise LedgerError("node", "the node's receipts are not all of the block's")
     if index is None:
-        raise LedgerError("chain", "the node's block does not have the transaction")
+        raise LedgerError("node", "the node's block does not have the transaction")
     built, nodes = prove_trie({_key(each): data for each, data in encoded.items()}, _key(index))
     if built != parse_header(header).receipts_root:
-        raise LedgerError(
-            "chain", "the node's receipts are not those of the block, or of a form unknown here"
-        )
+        raise LedgerError("node", "the node's receipts are not those of the block, or of a form unknown here")
     evidence: dict[str, JsonValue] = {
         "type": EVM_RECEIPT,
         "chain": chain,
@@ -75,11 +73,11 @@ def evidence_from_receipts(
 def write_receipt(told: Mapping[str, object]) -> bytes:
     """A receipt as the trie of its block has it (EIP-2718, EIP-658; before the latter it had a state's root).
 
-    Raises: LedgerError(chain).
+    Raises: LedgerError(node).
     """
     kind = told_integer(told.get("type") or 0, "type")
     if kind >= 0x80:
-        raise LedgerError("chain", f"the node told a receipt of type {kind}, which there is not")
+        raise LedgerError("node", f"the node told a receipt of type {kind}, which there is not")
     if told.get("status") is None:
         outcome = told_bytes(told.get("root"), "status", 32)
     else:
@@ -100,14 +98,14 @@ def write_receipt(told: Mapping[str, object]) -> bytes:
 
 def _log(told: object) -> Item:
     if not isinstance(told, Mapping):
-        raise LedgerError("chain", "the node told a malformed log")
+        raise LedgerError("node", "the node told a malformed log")
     topics = tuple(told_bytes(each, "topics", 32) for each in _listed(told.get("topics"), "topics"))
     return told_bytes(told.get("address"), "address", 20), topics, told_bytes(told.get("data"), "data")
 
 
 def _listed(value: object, name: str) -> Sequence[object]:
     if not isinstance(value, list | tuple):
-        raise LedgerError("chain", f"the node told no {name}")
+        raise LedgerError("node", f"the node told no {name}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -57,20 +58,21 @@ class Rpc:
         self._session.close()
 
     def ask(self, method: str, *params: JsonValue) -> JsonValue:
-        """The result. Raises: LedgerError(chain), also where the node answers with an error."""
+        """The result. Raises: LedgerError(node), also where the node answers with an error."""
         answer = self.answer(method, *params)
         if answer.error is not None:
             raise self.fault(f"refuses {method}: {answer.error}")
         return answer.result
 
     def answer(self, method: str, *params: JsonValue) -> Answer:
-        """What the node says, be it an error. Raises: LedgerError(chain) where it says nothing that can be read."""
+        """What the node says, be it an error. Raises: LedgerError(node) where it says nothing that can be read."""
         failures = self._failures
+        response: object
         try:
-            response: object = self._node.make_request(cast("RPCEndpoint", method), list(params))
+            response = self._node.make_request(cast("RPCEndpoint", method), list(params))
         # Never the library's own words, nor it as the cause: they hold the whole URL, with the API key in it.
         except failures.HTTPError as error:
-            raise self._refused(error.response) from None
+            response = self._refusal(error.response)
         except failures.Timeout:
             raise self.fault(f"did not answer {method} within {self._timeout:g} seconds") from None
         except failures.ConnectionError:
@@ -87,15 +89,26 @@ class Rpc:
 
     def fault(self, what: str) -> LedgerError:
         """The error that says this of the node."""
-        return LedgerError("chain", f"the node at {self.place} {what}")
+        return LedgerError("node", f"the node at {self.place} {what}")
 
-    def _refused(self, response: Response | None) -> LedgerError:
+    def _refusal(self, response: Response | None) -> object:
+        """The error of JSON-RPC that some nodes send with another status than 200.
+
+        Raises: LedgerError(node) where it is none.
+        """
         status = 0 if response is None else response.status_code
         if status == 429:
-            return self.fault("says that it is asked too often (HTTP 429)")
+            raise self.fault("says that it is asked too often (HTTP 429)") from None
         if status in (401, 403):
-            return self.fault(f"lets us not in (HTTP {status})")
-        return self.fault(f"answers HTTP {status}")
+            raise self.fault(f"lets us not in (HTTP {status})") from None
+        if response is not None and 400 <= status <= 500:
+            try:
+                told: object = json.loads(response.content)
+            except (ValueError, RecursionError):
+                told = None
+            if isinstance(told, dict) and isinstance(told.get("error"), dict) and "result" not in told:
+                return told
+        raise self.fault(f"answers HTTP {status}") from None
 
     def _bound(self, response: Response, *_: object, **__: object) -> Response:
         # Before the body is read: a timeout of requests is one for each piece that comes, and no limit on their number.

@@ -35,7 +35,7 @@ class Setting:
     def target(self) -> Target:
         """The account and the contract on the chain that the node is of.
 
-        Raises: LedgerError(refused) where that is not the one meant; LedgerError(chain).
+        Raises: LedgerError(refused) where that is not the one meant; LedgerError(node).
         """
         return Target(chain=self.chain.id(), contract=self.contract, sender=self.account.address)
 

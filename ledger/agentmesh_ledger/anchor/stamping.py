@@ -60,7 +60,7 @@ def stamp(ledger: Ledger, author: AgentKey, calendars: Sequence[str], *, within:
     """Gives the ledger's checkpoint to these calendars, all at once, and records their promise once one has answered.
 
     Where nothing but anchors was appended since the last stamp, there is nothing to do.
-    Raises: LedgerError(refused) for an empty ledger or a URL that is none; LedgerError(chain) where no calendar answers;
+    Raises: LedgerError(refused) for an empty ledger or a URL that is none; LedgerError(node) where no calendar answers;
     LedgerError(no_extra).
     """
     urls = tuple(dict.fromkeys(plain_url(each) for each in calendars))
@@ -133,7 +133,7 @@ def _promised(checkpoint: Checkpoint, urls: Sequence[str], within: float) -> tup
         except LedgerError as error:
             problems.append(_told(question, error))
     if proof is None:
-        raise LedgerError("chain", f"no calendar took the checkpoint: {'; '.join(problems)}")
+        raise LedgerError("node", f"no calendar took the checkpoint: {'; '.join(problems)}")
     return proof, problems
 
 
@@ -222,4 +222,4 @@ def _urls(proof: Proof) -> tuple[str, ...]:
 
 
 def _told(question: Question, error: LedgerError) -> str:
-    return error.message if error.reason == "chain" else f"{question.url}: {error.message}"
+    return error.message if error.reason == "node" else f"{question.url}: {error.message}"

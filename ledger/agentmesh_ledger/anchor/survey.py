@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from agentmesh_ledger.affairs import LOG_DIALOGUE
+from agentmesh_ledger.anchor.account import parse_address
 from agentmesh_ledger.anchor.calls import is_ours, read_head
 from agentmesh_ledger.anchor.chain import Block, Chain
 from agentmesh_ledger.anchor.continued import Continuity
 from agentmesh_ledger.anchor.journal import Journal, Push, Target
 from agentmesh_ledger.anchor.recording import ANCHOR
+from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.log import Ledger
 
 Standing: TypeAlias = Literal["pending", "recorded", "vanished", "unseen"]
@@ -55,17 +59,27 @@ def survey(
 ) -> tuple[Survey, ...]:
     """How the anchors of a log stand on the node's chain, for each account and contract that the journal or the ledger knows.
 
-    Raises: LedgerError(chain, refused); (rollback, forked) where the chain holds another log than the ledger.
+    Raises: LedgerError(node, refused); (rollback, forked) where the chain holds another log than the ledger.
     """
     number, head = chain.id(), chain.head()
-    targets = dict.fromkeys(journal.targets(number))
-    for record in ledger.read():
-        facts = record.message.facts
-        if record.message.kind == ANCHOR and facts.get("chain") == number:
-            where = Target(chain=number, contract=str(facts["contract"]), sender=str(facts["sender"]))
-            targets.setdefault(where)
+    targets = dict.fromkeys((*journal.targets(number), *_recorded(ledger, number)))
     wanted = [each for each in targets if contract in (None, each.contract)]
     return tuple(_survey(ledger, chain, journal, each, head) for each in wanted)
+
+
+def _recorded(ledger: Ledger, chain: int) -> Iterator[Target]:
+    """Where the ledger says that it was anchored on this chain."""
+    for record in ledger.read(dialogue=LOG_DIALOGUE) if ledger.size else ():
+        facts = record.message.facts
+        if record.message.kind == ANCHOR and facts.get("chain") == chain:
+            try:
+                yield Target(
+                    chain=chain,
+                    contract=parse_address(str(facts.get("contract"))),
+                    sender=parse_address(str(facts.get("sender"))),
+                )
+            except LedgerError:
+                continue  # an entry of that kind by somebody else: what it says may be anything
 
 
 def _survey(ledger: Ledger, chain: Chain, journal: Journal, target: Target, head: Block) -> Survey:

@@ -86,7 +86,8 @@ def verify_balance(
 ) -> BalanceEvidence:
     """What a file proves of a balance. It needs no ledger and asks nobody.
 
-    `keys` are vkeys of the log; without them the policy must name it. `blocks` are those that the auditor looked up.
+    `keys` are vkeys of the log; without them the policy must name it. `blocks` are those that the auditor looked up: in one of them
+    the root must then have been published.
     Raises: LedgerError, and nothing else, whatever the bytes.
     """
     value = _parsed(data)
@@ -109,6 +110,12 @@ def verify_balance(
         anchored = _anchored(message, value["evidence"], size, root, blocks)
     else:
         _require_settlement(message, size, root)
+    if blocks and (anchored is None or not anchored.pinned):
+        raise LedgerError(
+            "anchor",
+            "the root of the balances was not published in a block that you named",
+            hint=None if anchored else "It is the log's own word: no anchor is shown at all",
+        )
     return BalanceEvidence(
         origin=origin,
         balance=balance,

@@ -71,7 +71,8 @@ class WitnessState:
             if not os.path.lexists(memory):
                 raise LedgerError("not_found", "the witness's memory is not there", path=str(memory))
             try:
-                create_file(path, blank_database(), draft_suffix=_DRAFT)
+                if not os.path.lexists(path):
+                    create_file(path, blank_database(), draft_suffix=_DRAFT)
             except OSError as error:
                 raise LedgerError(
                     "failed", f"the witness's state cannot be made: {error.strerror}", path=str(path)

@@ -32,7 +32,8 @@ def test_help_says_what_a_command_does_in_a_line_and_shows_an_example(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERMINAL_WIDTH", "200")
+    # The variable TERMINAL_WIDTH is read once a process, by whichever test comes first.
+    monkeypatch.setattr("typer.rich_utils.MAX_WIDTH", 200)
     assert main([*path, "--help"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     assert lines[0].startswith("Usage: agentmesh")

@@ -364,7 +364,37 @@ def test_a_node_that_hides_the_events_is_not_believed(desk: Desk) -> None:
         chain.blind = True
         with pytest.raises(LedgerError) as caught:
             ask_chain(ledger.verify(), chain, ledger=ledger)
-    assert caught.value.reason == "chain" and "does not show the event" in str(caught.value)
+    assert caught.value.reason == "node" and "does not show the event" in str(caught.value)
+
+
+def test_a_node_that_has_the_block_and_lags_with_what_the_contract_holds_cannot_tell(desk: Desk) -> None:
+    class Lagging(Limited):
+        """Two nodes behind one address: what was logged lately comes from the one that is behind."""
+
+        def call(self, to: str, data: bytes) -> bytes:
+            return bytes(64) if self.blind else held
+
+        def logs(
+            self, address: str, topics: tuple[str | None, ...], first: int, last: int
+        ) -> tuple[Log, ...] | None:
+            found = Chain.logs(self, address, topics, first, last)
+            return found and (() if self.blind else found[:1])
+
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    size = next(each.message.facts["size"] for each in ledger.read() if each.message.kind == "anchor")
+    assert isinstance(size, int)
+    held = size.to_bytes(32, "big") + bytes(32)
+    desk.say(ledger)
+    desk.anchor(ledger)
+    for blind in (True, False):
+        with Lagging.connect(desk.url) as chain:
+            assert isinstance(chain, Lagging)
+            chain.blind = blind
+            with pytest.raises(LedgerError) as caught:
+                ask_chain(ledger.verify(), chain, ledger=ledger)
+        assert caught.value.reason == "chain"
 
 
 def test_a_node_that_is_behind_or_of_another_chain_cannot_tell(
@@ -399,6 +429,8 @@ def test_a_node_that_is_down_is_named_without_what_is_secret_in_its_address(
         (("--contract", "0x" + "17" * 20), "--chain"),
         (("--sender", "0x" + "17" * 20), "--chain"),
         (("--chain", "http://127.0.0.1:9", "--contract", "x"), "--contract"),
+        (("--chain", "127.0.0.1:8545"), "--chain"),
+        (("--chain", "file:///dev/null"), "--chain"),
         (("--chain", "http://127.0.0.1:9", "--with", "other.jsonl"), "--with"),
     ],
 )

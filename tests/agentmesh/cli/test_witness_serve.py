@@ -83,12 +83,12 @@ class Running:
 @pytest.fixture
 def serve(python_environment: dict[str, str]) -> Serve:
     @contextmanager
-    def start(folder: Path, *options: str) -> Iterator[Running]:
+    def start(folder: Path, *options: str, stderr: int = subprocess.PIPE) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "-m", "agentmesh", "witness", "serve", str(folder), "--listen", "0", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             env=python_environment,
         )
@@ -300,3 +300,16 @@ def test_a_sealed_key_is_opened_by_the_environments_passphrase(
     monkeypatch.delenv("AGENTMESH_PASSPHRASE")
     done = agentmesh("witness", "key", tmp_path / "w1")
     assert done.code == 1 and "passphrase" in done.err and "secret" not in done.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_operator_s_log_that_is_full_does_not_change_the_answer(tmp_path: Path, serve: Serve) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with serve(tmp_path / "w1", "--log", LOG.vkey, stderr=full) as running:
+            assert post(running.port, body(5))[0] == 200
+            status, shown = post(running.port, body(5, 5, branch=1))
+            assert (status, shown) == (422, tree(5)[0].encode())
+            assert len(list((tmp_path / "w1" / "forks").iterdir())) == 1
+    finally:
+        os.close(full)

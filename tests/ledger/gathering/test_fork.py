@@ -240,6 +240,10 @@ def test_proofs_are_kept_once_each_and_not_without_end(forked, tmp_path: Path) -
     assert len(kept) == MOST_KEPT and all(each.suffix == ".fork" for each in kept)
     # Another log has its own.
     assert keep_fork(tmp_path, "a%2Fc", fork, 3).name.startswith("a%2Fc-3-")
+    assert keep_fork(tmp_path, "a", fork, 3).name.startswith("a-3-")
+    for size in range(6, 40):
+        keep_fork(tmp_path, "b-2", fork_of(*forked(3, size)), 3)
+    assert keep_fork(tmp_path, "b", fork, 3).read_bytes() == fork.encode()
     with pytest.raises(LedgerError) as caught:
         keep_fork(tmp_path / "none", "a", fork, 3)
     assert caught.value.reason == "failed"
@@ -273,6 +277,23 @@ def exported(ledger: Ledger, path: Path, **selection: object) -> Path:
     ledger.export(out, **selection)  # type: ignore[arg-type]
     path.write_bytes(out.getvalue())
     return path
+
+
+def test_a_fork_is_told_as_one_where_its_proof_cannot_be_kept(
+    branches, witnesses, make_policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, copy = branches(3, 5, 8)
+    policy = make_policy(here.vkey(), witnesses(1), 1)
+    here.gather(policy, within=HUNG)
+
+    def full(*_: object) -> Path:
+        raise LedgerError("failed", "the proof of the fork cannot be written: No space left on device")
+
+    monkeypatch.setattr(KeyStore, "keep_fork", full)
+    for ask in (copy.gather, copy.require_continued):
+        with pytest.raises(LedgerError) as caught:
+            ask(policy, within=HUNG)
+        assert caught.value.reason == "forked" and caught.value.path is None
 
 
 @pytest.mark.spec("L-126")

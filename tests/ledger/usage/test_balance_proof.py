@@ -255,6 +255,18 @@ def test_without_a_key_it_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> 
     assert "--key" in capsys.readouterr().err
 
 
+def test_a_block_that_is_no_hash_is_wrong_usage_and_one_without_an_anchor_proves_nothing(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.used()
+    file = tmp_path / "bob.balance"
+    file.write_bytes(proved(desk, "bob").data)
+    words = ["balance", str(file), "--key", desk.ledger.vkey(), "--block"]
+    assert main([*words, "0x12"]) == 2
+    assert main([*words, "17" * 32]) == 1
+    assert "check anchor" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("micro", "text"),
     [(0, "0.000000"), (-1, "-0.000001"), (1_000_000, "1.000000"), (-2_500_000, "-2.500000")],

@@ -101,6 +101,22 @@ def test_an_older_copy_with_its_log_file_catches_up_too(desk, log, tmp_path: Pat
 
 
 @pytest.mark.spec("L-135")
+def test_an_older_copy_beside_the_log_file_of_a_killed_witness_never_goes_back(
+    desk, log, tmp_path: Path
+) -> None:
+    grown(desk, log, 3)
+    copied(desk.state, tmp_path / "kept")
+    with desk.opened() as witness:
+        witness.add_checkpoint(log.body(3, 9))
+        copied(desk.state, tmp_path / "killed")
+        copied(desk.memory, tmp_path / "memory")
+    put_back(desk.state, tmp_path / "killed")
+    put_back(desk.memory, tmp_path / "memory")
+    shutil.copy(tmp_path / "kept" / "witness.db", desk.state)  # and its -wal stays where it is
+    assert held(desk, log) == 9
+
+
+@pytest.mark.spec("L-135")
 def test_a_lost_state_is_made_again_from_the_memory_with_its_times(desk, log) -> None:
     grown(desk, log, 3, 9)
     desk.state.unlink()

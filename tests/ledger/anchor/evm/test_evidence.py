@@ -297,7 +297,7 @@ def test_a_node_that_does_not_add_up_is_not_believed(chain: Any, deployed: str, 
         evidence_from_receipts(
             block, receipts, transaction=sent, chain=ANVIL, origin=ORIGIN, size=14, root=ROOT
         )
-    assert caught.value.reason == "chain"
+    assert caught.value.reason == "node"
 
 
 def test_a_transaction_that_published_something_else_gives_no_evidence(chain: Any, deployed: str) -> None:

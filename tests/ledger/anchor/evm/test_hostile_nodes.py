@@ -88,7 +88,7 @@ def made(block: Any, receipts: Any) -> str | None:
     try:
         evidence = evidence_from_receipts(block, receipts, **ASKED)
     except LedgerError as error:
-        assert error.reason in ("chain", "anchor")
+        assert error.reason in ("node", "anchor")
         return str(error)
     finally:
         assert time.monotonic() - started < 20

@@ -112,7 +112,12 @@ def test_a_balance_is_proved_against_the_root_that_the_chain_has(
     assert "the file's own word: name the block with --block" in balance_text(unnamed, "bob.balance")
     told = balance_json(unnamed, "bob.balance")["anchored"]
     assert isinstance(told, dict) and (told["block_hash"], told["pinned"]) == (block, False)
+    other = frozenset({"17" * 32})
+    with pytest.raises(LedgerError, match="block that you named"):
+        verify_balance(made.data, keys=[ledger.vkey()], blocks=other)
     newest = prove_balance(ledger, keys.agent("bob").id, None, author=keys.agent("host"), newest=True)
+    with pytest.raises(LedgerError, match="block that you named"):
+        verify_balance(newest.data, keys=[ledger.vkey()], blocks=other)
     assert (newest.anchored, newest.appended) == (False, True)
     assert verify_balance(newest.data, keys=[ledger.vkey()]).balance.net == 12
 

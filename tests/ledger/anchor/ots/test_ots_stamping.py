@@ -178,7 +178,7 @@ def test_a_redirect_is_not_followed(spoken, keys, web, other_calendar) -> None:
     web.answer = lambda *_: (302, f"{other_calendar.url}/digest".encode())
     with pytest.raises(LedgerError, match="it answers 302") as caught:
         stamp(spoken, keys.agent("host"), [web.url])
-    assert caught.value.reason == "chain"
+    assert caught.value.reason == "node"
     assert other_calendar.asked == [] and stamps(spoken) == ()
 
 
@@ -220,7 +220,7 @@ def test_an_answer_that_is_no_promise_is_told_and_not_recorded(spoken, keys, web
     web.answer = lambda *_: (200, answer)
     with pytest.raises(LedgerError) as caught:
         stamp(spoken, keys.agent("host"), [web.url])
-    assert caught.value.reason == "chain" and told in caught.value.message, caught.value.message
+    assert caught.value.reason == "node" and told in caught.value.message, caught.value.message
     assert web.url in caught.value.message
     assert stamps(spoken) == ()
 

@@ -113,7 +113,7 @@ def test_a_block_that_is_none_is_the_nodes_fault(
     proxy.rules[method] = proxy.says(result)
     with Chain.connect(proxy.url) as chain, pytest.raises(LedgerError) as caught:
         chain.head()
-    assert caught.value.reason == "chain"
+    assert caught.value.reason == "node"
 
 
 def test_the_receipt_of_another_transaction_is_refused(
@@ -189,3 +189,22 @@ def test_a_deployment_without_money_or_above_the_cap_is_refused(node: Node, acco
         assert caught.value.reason == "refused"
     node.mine()
     assert node.mined(account.address) == []
+
+
+def test_an_error_that_comes_with_another_status_is_read_as_one(
+    proxy: Proxy, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from http.server import BaseHTTPRequestHandler
+
+    plain = BaseHTTPRequestHandler.send_response
+    monkeypatch.setattr(
+        BaseHTTPRequestHandler, "send_response", lambda self, code, message=None: plain(self, 400, message)
+    )
+    with Chain.connect(proxy.url) as chain:
+        proxy.rules["*"] = proxy.fails("already known")
+        assert chain.send(b"") == "taken"
+        for body in (b"no", b"{}", b'{"error": "no"}', b"[" * 100_000):
+            proxy.rules["*"] = lambda asked, body=body: body
+            with pytest.raises(LedgerError, match="answers HTTP 400|with what is no JSON") as caught:
+                chain.send(b"")
+            assert caught.value.reason == "node"

@@ -171,7 +171,7 @@ def test_a_node_that_refuses_all_logs_cannot_tell(desk: Desk, node: Node, proxy:
     Past(desk, node)
     proxy.rules["eth_getLogs"] = proxy.fails("the method does not exist", -32601)
     error = caught(desk, proxy.url)
-    assert error.reason == "chain" and "refuses the events of one block" in error.message
+    assert error.reason == "node" and "refuses the events of one block" in error.message
     assert desk.anchorer(proxy.url).step().state == "waiting"
 
 
@@ -179,7 +179,7 @@ def test_a_node_that_hides_the_event_cannot_tell(desk: Desk, node: Node, proxy: 
     Past(desk, node)
     proxy.rules["eth_getLogs"] = proxy.says([])
     error = caught(desk, proxy.url)
-    assert error.reason == "chain" and "does not show the event by which size 2 was anchored" in error.message
+    assert error.reason == "node" and "does not show the event by which size 2 was anchored" in error.message
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_node_that_hides_the_event_cannot_tell(desk: Desk, node: Node, proxy: 
 def test_events_that_are_none_are_said_to_be_so(desk: Desk, node: Node, proxy: Proxy, result: object) -> None:
     Past(desk, node)
     proxy.rules["eth_getLogs"] = proxy.says(result)
-    assert caught(desk, proxy.url).reason == "chain"
+    assert caught(desk, proxy.url).reason == "node"
 
 
 def test_a_head_of_another_form_is_the_nodes_fault(desk: Desk, proxy: Proxy) -> None:

@@ -45,7 +45,7 @@ def test_a_node_with_a_fault_is_waited_for_and_said_so(
     assert proxy.url in progress.message and "\x1b" not in progress.message
     with pytest.raises(LedgerError) as caught:
         anchorer.require_continued()
-    assert caught.value.reason == "chain"
+    assert caught.value.reason == "node"
     proxy.rules.clear()
     assert settle(anchorer, node).state == "recorded"
 

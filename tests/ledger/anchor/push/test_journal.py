@@ -161,3 +161,8 @@ def test_a_folder_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(LedgerError) as caught:
         add(Journal(folder / "log.anchors"), 1)
     assert caught.value.reason == "failed"
+
+
+def test_looking_makes_no_file(journal: Journal) -> None:
+    assert journal.newest(HERE) is None and journal.all(HERE) == () and journal.targets(1) == ()
+    assert journal.next_nonce(HERE) == 0 and not journal.path.parent.exists()

@@ -163,7 +163,10 @@ def test_a_transaction_that_was_refused_for_no_reason_is_told_and_not_tried_agai
 ) -> None:
     reverting(desk, node)
     anchorer = desk.anchorer()
-    assert "mined, and refused by the contract; 1 of the 3 blocks that it must be deep" in anchorer.step().message
+    assert (
+        "mined, and refused by the contract; 1 of the 3 blocks that it must be deep"
+        in anchorer.step().message
+    )
     node.mine(2)
     progress = anchorer.step()
     assert progress.state == "blocked" and "the chain holds no size as large" in progress.message

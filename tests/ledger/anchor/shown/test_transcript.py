@@ -339,6 +339,24 @@ def test_behind_an_anchor_that_fails_the_rest_is_looked_at_all_the_same(
     assert error is not None and (error.line, error.others, error.more) == (2, (), True)
 
 
+@pytest.mark.spec("L-83", "L-109")
+def test_an_entry_that_fails_does_not_accuse_the_anchors_of_it(
+    short, publish_of, with_anchors, seal_again
+) -> None:
+    publish = publish_of(short)
+    lines = [publish.line(size) for size in (3, 4)]
+    data = with_anchors(short.transcript(), [each.encode() for each in lines])
+    before, line, after = data.splitlines()[:5], json.loads(data.splitlines()[5]), data.splitlines()[6:-1]
+    (digest,) = line["parts"]
+    content = {digest: {**line["parts"][digest], "data": "AAAA"}}
+    error = verdict(seal_again([*before, canonical({**line, "parts": content}), *after], 4))
+    assert error is not None and (error.reason, error.line, error.others) == ("part", 6, ())
+    # Other bytes make another tree, and that is said once, whatever was published of the true one.
+    other = json.loads(before[4])["entry"]
+    error = verdict(seal_again([*before, canonical({**line, "entry": other}), *after], 4))
+    assert error is not None and "anchor" not in {each.reason for each in (error, *error.others)}
+
+
 @pytest.mark.spec("L-85", "L-109")
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_roots_are_recomputed_wherever_they_stand_in_a_long_log(
