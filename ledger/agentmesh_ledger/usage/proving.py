@@ -47,9 +47,16 @@ def prove_balance(
     entries = [each for each in _affairs(ledger) if each.message.kind in (ANCHOR, SETTLEMENT)]
     if not newest:
         for each in reversed(entries):
-            found = _proved_by(ledger, each, agent, unit)
-            if found is not None:
-                return found
+            published = _settled_by(ledger, each)
+            if published is None:
+                continue
+            try:
+                return _proved_by(ledger, each, *published, agent, unit)
+            except LedgerError as error:
+                if error.reason == "not_found":
+                    break  # whoever has no balance yet had none before; and each older root takes all of the log to read
+                if error.reason not in ("anchor", "usage"):
+                    raise  # else the log tells its anchor otherwise
     now = settled(accounts_of(ledger.origin, ledger.read()))
     _leaf(now, agent, unit)  # before anything is written
     for each in reversed(entries):
@@ -66,21 +73,20 @@ def prove_balance(
     return Proved(data=data, settlement=now, index=index, appended=True, anchored=False)
 
 
-def _proved_by(ledger: Ledger, anchor: Record, agent: AgentId, unit: str | None) -> Proved | None:
-    """The file by what this anchor published; None where it published no balances, or others, or not this one's."""
+def _settled_by(ledger: Ledger, anchor: Record) -> tuple[JsonValue, Settlement] | None:
+    """The balances that this anchor published; None where it published none, or others than the log has."""
     published = _published(anchor)
     if published is None:
         return None
     evidence, root = published
     then = _settlement(ledger, anchor)
-    if then.root() != root:
-        return None
-    try:
-        data = _file(ledger, then, agent, unit, anchor.index, evidence)
-    except LedgerError as error:
-        if error.reason not in ("anchor", "usage", "not_found"):
-            raise
-        return None  # the log tells its anchor otherwise, or the agent had no balance yet
+    return (evidence, then) if then.root() == root else None
+
+
+def _proved_by(
+    ledger: Ledger, anchor: Record, evidence: JsonValue, then: Settlement, agent: AgentId, unit: str | None
+) -> Proved:
+    data = _file(ledger, then, agent, unit, anchor.index, evidence)
     return Proved(data=data, settlement=then, index=anchor.index, appended=False, anchored=True)
 
 

@@ -37,7 +37,7 @@ def ledger(tmp_path: Path, keys: KeyStore) -> Iterator[Ledger]:
         yield found
 
 
-def use(ledger: Ledger, keys: KeyStore, price: int) -> None:
+def use(ledger: Ledger, keys: KeyStore, price: int, unit: str = "credit") -> None:
     ada, bob = keys.agent("ada"), keys.agent("bob")
     asked = ledger.append([Draft(author=each, kind="call", dialogue="d1") for each in (bob, ada)])[1]
     receipt = UsageReceipt(
@@ -50,7 +50,7 @@ def use(ledger: Ledger, keys: KeyStore, price: int) -> None:
         tokens=1,
         milliseconds=1,
         price=price,
-        unit="credit",
+        unit=unit,
     )
     facts = SignedReceipt(receipt=receipt).signed_by(ada).signed_by(bob).to_json()
     ledger.append([Draft(author=bob, kind="usage", dialogue="d1", facts=facts)])
@@ -120,6 +120,19 @@ def test_a_balance_is_proved_against_the_root_that_the_chain_has(
         verify_balance(newest.data, keys=[ledger.vkey()], blocks=other)
     assert (newest.anchored, newest.appended) == (False, True)
     assert verify_balance(newest.data, keys=[ledger.vkey()]).balance.net == 12
+
+
+def test_no_root_older_than_the_newest_is_taken_where_that_one_does_not_do(
+    chain: Any, deployed: str, ledger: Ledger, keys: KeyStore
+) -> None:
+    use(ledger, keys, 7)
+    anchor(chain, deployed, ledger, keys)
+    use(ledger, keys, 5, unit="minute")
+    anchor(chain, deployed, ledger, keys)
+    with pytest.raises(LedgerError, match="several units"):
+        prove_balance(ledger, keys.agent("bob").id, None, author=None)
+    made = prove_balance(ledger, keys.agent("bob").id, "minute", author=None)
+    assert (made.anchored, verify_balance(made.data, keys=[ledger.vkey()]).balance.net) == (True, 5)
 
 
 @pytest.mark.spec("L-159")
