@@ -38,7 +38,8 @@ def with_witness(
     A witness that is there already with this key gets the new URL. Without `need` more than half of all are needed.
     Raises: AgentMeshError(usage, exists).
     """
-    lines = (_BEGINNING if data is None else data.decode("utf-8", "surrogateescape")).splitlines()
+    # As a policy is read, not by `splitlines`: behind a line separator in a comment would begin a line that nobody saw.
+    lines = (_BEGINNING if data is None else data.decode("utf-8", "surrogateescape")).split("\n")
     old = None if data is None else _parsed(data)
     if old is not None:
         _require_simple(old, f"witness {name} {vkey} {url}")

@@ -114,6 +114,13 @@ def test_a_simple_quorum_is(rest: str) -> None:
     assert add(data, "two").needed == 2
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85"])
+def test_what_stands_in_a_comment_does_not_become_a_line(separator: str) -> None:
+    other = str(VerifierKey(name="elsewhere.example", public=public("other")))
+    done = add(f"# mine{separator}log {other}\nquorum none\n".encode(), "one", log=LOG)
+    assert list(map(str, parse_policy(done.text).logs)) == [LOG]
+
+
 @pytest.mark.parametrize("name", ["", "a b", "none", "a\tb", "a\nquorum none", "witnesses"])
 def test_a_name_that_would_be_read_as_something_else_is_refused(name: str) -> None:
     with pytest.raises(AgentMeshError):

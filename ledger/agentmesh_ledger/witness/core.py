@@ -166,7 +166,9 @@ class Witness:
         try:
             path = self._evidence.keep(seen, proposal, self._trusted.keys(proposal.checkpoint.origin))
         except LedgerError as error:
-            self._told(f"a proof that {proposal.checkpoint.origin} forked could not be kept: {error}")
+            self._complain(
+                f"a proof that {proposal.checkpoint.origin} forked could not be kept: {error.message}"
+            )
             return
         if path is not None:
             self._told(f"{proposal.checkpoint.origin} has forked: the proof is {path}")

@@ -247,6 +247,10 @@ def test_a_folder_of_proofs_that_cannot_be_written_changes_no_answer(witness, lo
     witness.add_checkpoint(log.body(0, 7))
     assert witness.add_checkpoint(log.forked(3).body(7, 7)).body == log.note(7).encode()
     assert any("could not be kept" in said for said in desk.said)
+    # Nor does whoever sends it again and again fill what the operator is told in.
+    for _ in range(5):
+        witness.add_checkpoint(log.forked(3).body(7, 7))
+    assert len(desk.said) == 1
 
 
 def test_its_lines_are_those_that_cosign_writes(witness, log, desk) -> None:
