@@ -29,6 +29,7 @@ Check: TypeAlias = Literal[
     "trailing",  # bytes after the end line
     "store",  # a column or row of the database disagrees with the signed bytes
     "rollback",  # the database is older than, or another branch than, what the log's key has signed
+    "forked",  # someone outside holds another branch of this log than the one at hand
     "corrupt",  # the file is no database, or a damaged one
     "tile",  # a tile or an entry bundle is missing, malformed, or not that of the tree
     "proof",  # a proof file is not of its format
@@ -54,7 +55,6 @@ Fault: TypeAlias = Literal[
     "no_extra",  # another extra is not installed; the hint names it
     "node",  # a chain's node, or a calendar, cannot be reached, refuses, or answers nonsense; nothing is lost, try again
     "witness",  # a witness cannot be reached, refuses, or answers nonsense
-    "forked",  # a witness or a chain holds another branch of this log than the one at hand; evidence was written
 ]
 
 Reason: TypeAlias = Check | Fault
