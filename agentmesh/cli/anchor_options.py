@@ -244,8 +244,7 @@ def answering() -> Iterator[None]:
     try:
         yield
     except LedgerError as error:
-        # With an index it is the ledger's: the check of its links has the name of the node's fault.
-        if error.reason not in ("node", "refused") or error.index is not None:
+        if error.reason not in ("node", "refused"):
             raise
         told = error.message
         if error.expected is not None and error.found is not None:

@@ -169,8 +169,7 @@ class Anchorer:
             try:
                 return self._step(settlement, start)
             except LedgerError as error:
-                # With an index it is a damaged ledger's: that check has the name of the node's fault.
-                if error.reason not in ("node", "refused") or error.index is not None:
+                if error.reason not in ("node", "refused"):
                     raise
                 return Progress(
                     state="waiting" if error.reason == "node" else "blocked", message=_line(error)
