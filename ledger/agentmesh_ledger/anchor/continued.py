@@ -108,7 +108,7 @@ class Continuity:
             path=path,
             hint=None
             if path is None
-            else "That file proves it to anyone: `agentmesh-verify fork FILE --key VKEY`",
+            else "That file proves it to anyone: `agentmesh-verify fork FILE`",
         )
 
     def find(self, size: int) -> OnChain:
