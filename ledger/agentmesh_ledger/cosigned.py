@@ -60,7 +60,7 @@ class CosignedNote:
         """Puts the note there, unless what stands there serves the policy better; whether it did.
 
         A note that meets the policy gives way only to one that does as well and is not smaller. `is_ours` says whether the
-        log continues a checkpoint: one it does not continue gives way to any.
+        log continues a checkpoint: one it does not continue gives way to any that does as well.
         Raises: LedgerError(checkpoint, log_key, refused) where a signature in the note is nobody's, or does not hold;
             (failed, key).
         """
@@ -69,9 +69,12 @@ class CosignedNote:
         try:
             with exclusive(self._lock):
                 found = self._standing(keys, policy)
-                if found is not None and is_ours(found[0]):
+                if found is not None:
                     met = _is_met(note, keys, policy)
-                    if (found[1] and not met) or (found[1] == met and found[0].size > size):
+                    # Also where the log does not continue it: then it is what shows here that the log was rolled back.
+                    if found[1] and not met:
+                        return False
+                    if found[1] == met and found[0].size > size and is_ours(found[0]):
                         return False
                 replace_file(self.path, note.encode("utf-8"), draft_suffix=_DRAFT)
         except OSError as error:

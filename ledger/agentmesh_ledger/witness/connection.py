@@ -115,8 +115,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """The head is there."""
+        """The head is there. One that arrived in a single piece has not been counted yet."""
         self._in_head = False
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            raise OverflowError  # as above
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -47,6 +47,8 @@ HOSTILE: dict[str, tuple[bytes, tuple[int, ...]]] = {
     "zero bytes": (HEAD + b"Content-Length: 8\r\n\r\n" + bytes(8), (400,)),
     "a head without end": (HEAD + b"X-Y: " + b"y" * 5 * MEBIBYTE, (400, 0)),
     "heads without end": (HEAD + b"X-Y: z\r\n" * MEBIBYTE, (400, 0)),
+    "a long head in one piece": (b"GET / HTTP/1.1\r\nHost: w\r\nX-Y: " + b"y" * 20_000 + b"\r\n\r\n", (400, 0)),
+    "many heads in one piece": (b"GET / HTTP/1.1\r\nHost: w\r\n" + b"X: y\r\n" * 3_000 + b"\r\n", (400, 0)),
     "a path without end": (b"GET /" + b"a" * 2 * MEBIBYTE, (400, 0)),
     "a request in each line": (b"GET / HTTP/1.1\r\n\r\n" * 20_000, (200, 400)),
     "garbage": (bytes(range(256)) * 40, (400,)),
