@@ -106,9 +106,7 @@ class Continuity:
             expected=expected.hex(),
             found=found.hex(),
             path=path,
-            hint=None
-            if path is None
-            else "That file proves it to anyone: `agentmesh-verify fork FILE`",
+            hint=None if path is None else "That file proves it to anyone: `agentmesh-verify fork FILE`",
         )
 
     def find(self, size: int) -> OnChain:
