@@ -269,6 +269,18 @@ def test_what_is_missing_or_contradicts_itself_is_usage(
     assert done.code == 2 and says in done.err, done.err
 
 
+@pytest.mark.parametrize("option", ["--key-env", "--rpc-env", "--passphrase-env"])
+@pytest.mark.parametrize("secret", ["0x" + "ab" * 32, "ab" * 32, "https://node.example/v3/abababab"])
+def test_a_secret_given_for_the_name_of_its_variable_is_not_repeated(
+    agentmesh: Agentmesh, recorded: Path, option: str, secret: str
+) -> None:
+    words = ["--contract", SENDER, option, secret]
+    words += [] if option == "--rpc-env" else ["--rpc", "http://127.0.0.1:9"]
+    words += ["--keystore", "some.json"] if option == "--passphrase-env" else []
+    done = agentmesh("anchor", "push", recorded, *words)
+    assert done.code == 2 and "abababab" not in done.out + done.err
+
+
 def test_how_often_is_messages_or_seconds(agentmesh: Agentmesh, recorded: Path, given: list[str]) -> None:
     done = agentmesh("anchor", "watch", recorded, *given, "--every", "often")
     assert done.code == 2 and "`100` is messages, `60s` seconds" in done.err
