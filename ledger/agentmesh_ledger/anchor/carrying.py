@@ -113,7 +113,12 @@ class Carrier:
 
     def _reverted(self, push: Push) -> Progress:
         """The contract refused it: somebody with the same key was there with a size as large, or larger."""
-        if self._set.continuity(self._target).require().size >= push.size:
+        held = self._set.continuity(self._target).require()
+        if held.size >= push.size:
+            if self._is_anchor(push, held.size):
+                return told(
+                    push, "waiting", "the node has the anchor, and shows a receipt by which it failed"
+                )
             self._set.journal.end(push, _OVERTAKEN)
             return told(push, "pending", f"{_OVERTAKEN}, and the ledger continues it")
         self._set.journal.end(push, REVERTED)
@@ -124,11 +129,9 @@ class Carrier:
 
         Nothing is signed anew before that is as deep as an anchor must be, and never while the contract has the size.
         """
-        continuity = self._set.continuity(self._target)
-        held = continuity.require()
+        held = self._set.continuity(self._target).require()
         if held.size >= push.size:
-            event = continuity.find(push.size) if held.size == push.size else None
-            if event is not None and event.tx in {each.tx for each in push.attempts}:
+            if self._is_anchor(push, held.size):
                 return told(push, "waiting", "the node has the anchor, and does not show its receipt")
             self._set.journal.end(push, _OVERTAKEN)
             return told(push, "pending", f"{_OVERTAKEN}, and the ledger continues it")
@@ -138,6 +141,13 @@ class Carrier:
         self._set.at("lost")
         self._set.journal.end(push, _TAKEN)
         return told(push, "pending", f"{_TAKEN}; it is signed anew with the next")
+
+    def _is_anchor(self, push: Push, held: int) -> bool:
+        """Whether the size that the contract holds came by one of the push's own transactions."""
+        if held != push.size:
+            return False
+        event = self._set.continuity(self._target).find(held)
+        return event.tx in {each.tx for each in push.attempts}
 
     def _beyond_reach(self, push: Push) -> Progress | None:
         """Gives up a nonce that the account does not come to: a node told a wrong one, or the chain began anew.
