@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from agentmesh.cli.anchor_push import _changes
 from agentmesh_ledger import Draft, KeyStore, verify_ledger
 from agentmesh_ledger.anchor.contract import SETTLEMENT, contract
+from agentmesh_ledger.anchor.progress import Progress
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.usage.settlement import settlement_root
 
@@ -345,6 +347,16 @@ def test_an_anchor_that_the_chain_lost_is_said_to_be_and_sent_again(
 def test_nothing_anchored_yet_is_said(agentmesh: Agentmesh, recorded: Path, given: list[str]) -> None:
     done = agentmesh("anchor", "status", recorded, *given[:2])
     assert (done.code, done.out) == (0, "") and "nothing was anchored on this chain yet" in done.err
+
+
+def test_that_what_is_recorded_becomes_deeper_is_no_news() -> None:
+    heard: list[Progress] = []
+    tell = _changes(heard.append)
+    for depth in (3, 4, 5):
+        tell(Progress(state="idle", message="nothing is new", size=9, depth=depth))
+    for depth in (1, 2):
+        tell(Progress(state="pending", message="mined", size=12, depth=depth))
+    assert [each.depth for each in heard] == [3, 1, 2]
 
 
 def test_a_watch_anchors_what_comes_says_what_is_lost_and_ends_by_a_signal(
