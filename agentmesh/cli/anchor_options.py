@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agentmesh_ledger.anchor.account import Account
     from agentmesh_ledger.anchor.chain import Chain
 
+_NAME: Final = re.compile(r"(?![0-9a-fA-F]{64}\Z)[A-Za-z_][A-Za-z0-9_]*\Z")  # a key is none
 _MESH: Final = "Default: the mesh file's."
 
 WhereArgument: TypeAlias = Annotated[
@@ -253,6 +255,11 @@ def answering() -> Iterator[None]:
 
 
 def _variable(name: str) -> str:
+    if not _NAME.match(name):
+        # Of whoever gives the secret for its name: it is not repeated.
+        raise AgentMeshError(
+            "usage", "that is no name of an environment variable", hint="Never give the secret itself"
+        )
     found = os.environ.get(name)
     if not found:
         raise AgentMeshError("usage", f"the environment variable {name} is not set")

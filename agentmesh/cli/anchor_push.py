@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -166,8 +166,10 @@ def _changes(tell: Callable[[Progress], None]) -> Callable[[Progress], None]:
     last: list[Progress] = []
 
     def told(progress: Progress) -> None:
-        if last != [progress]:
-            last[:] = [progress]
+        # Each block makes what was recorded one deeper, which is no news.
+        said = replace(progress, depth=None) if progress.state == "idle" else progress
+        if last != [said]:
+            last[:] = [said]
             tell(progress)
 
     return told

@@ -65,11 +65,17 @@ class Publication:
     async def begin(self) -> None:
         """Ask both, before anything new is signed, whether the log continues what they hold.
 
+        Witnesses have their own time; a chain is waited for as at the end, and each later step asks it again.
         Raises: LedgerError(rollback, forked) where it does not.
         """
-        for each in (self._witnesses, self._anchors):
-            if each is not None:
-                await self._require_continued(each)
+        if self._witnesses is not None:
+            await self._require_continued(self._witnesses)
+        if self._anchors is not None:
+            with anyio.move_on_after(self._within) as waiting:
+                await self._require_continued(self._anchors)
+            if waiting.cancelled_caught:
+                told = f"the chain cannot be asked: its node was not done within {self._within:g} seconds"
+                self._listen(Notice(text=told))
         self._began = self._gathered = self._size()
 
     async def _require_continued(self, eyes: Witnesses | Anchors) -> None:

@@ -71,6 +71,11 @@ def account_from_environment(name: str) -> Account:
 
     Raises: LedgerError(key, no_extra). The key is in no message.
     """
+    if _KEY.match(name):  # of whoever gives the key for its name; the error must not go on telling it
+        raise LedgerError(
+            "key",
+            "that is no name of an environment variable, and may be the private key itself: it is known by now",
+        )
     text = os.environ.get(name, "").strip()
     if not text:
         raise LedgerError("key", f"the environment variable {shown(name)} holds no private key")

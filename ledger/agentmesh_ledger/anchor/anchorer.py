@@ -296,6 +296,8 @@ class Anchorer:
         found = self._set.continuity(target).find(size)
         if is_recorded(self._set.ledger, size=size, tx=found.tx):
             return True
+        if self._set.journal.reopen(target, found.tx):
+            return False  # one of ours that was given up: the node had told something else of it
         nonce = self._set.chain.nonce_of(found.tx)
         if nonce is None:
             raise LedgerError(

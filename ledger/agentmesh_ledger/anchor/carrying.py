@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agentmesh_ledger.anchor.calls import anchor_call, checkpoints
+from agentmesh_ledger.anchor.calls import anchor_call, checkpoints, is_ours
 from agentmesh_ledger.anchor.chain import Block, TxReceipt
 from agentmesh_ledger.anchor.evidence import verify_evidence
 from agentmesh_ledger.anchor.fees import bumped, in_gwei
@@ -19,6 +19,7 @@ REVERTED: Final = "the contract refused it"
 _TAKEN: Final = "another transaction took its nonce"
 _OVERTAKEN: Final = "a larger size was anchored with the same key"
 _UNDONE: Final = "its transaction did nothing: the contract was not there"
+_BEYOND: Final = "nobody sends the transactions that the account would have to send before it"
 _FOREIGN: Final = "another program's transaction, and the chain forgot it"
 
 
@@ -47,7 +48,7 @@ class Carrier:
             self._set.journal.end(push, _FOREIGN)
             return told(push, "pending", f"{_FOREIGN}; it is anchored anew")
         if self._is_stuck(last):
-            return self._replace(push, last)
+            return self._beyond_reach(push) or self._replace(push, last)
         if last.sent is None or not self._set.chain.knows(last.tx):
             return self._send(push, last)
         return told(push, "pending", "sent, and not mined yet")
@@ -112,7 +113,12 @@ class Carrier:
 
     def _reverted(self, push: Push) -> Progress:
         """The contract refused it: somebody with the same key was there with a size as large, or larger."""
-        if self._set.continuity(self._target).require().size >= push.size:
+        held = self._set.continuity(self._target).require()
+        if held.size >= push.size:
+            if self._is_anchor(push, held.size):
+                return told(
+                    push, "waiting", "the node has the anchor, and shows a receipt by which it failed"
+                )
             self._set.journal.end(push, _OVERTAKEN)
             return told(push, "pending", f"{_OVERTAKEN}, and the ledger continues it")
         self._set.journal.end(push, REVERTED)
@@ -123,11 +129,9 @@ class Carrier:
 
         Nothing is signed anew before that is as deep as an anchor must be, and never while the contract has the size.
         """
-        continuity = self._set.continuity(self._target)
-        held = continuity.require()
+        held = self._set.continuity(self._target).require()
         if held.size >= push.size:
-            event = continuity.find(push.size) if held.size == push.size else None
-            if event is not None and event.tx in {each.tx for each in push.attempts}:
+            if self._is_anchor(push, held.size):
                 return told(push, "waiting", "the node has the anchor, and does not show its receipt")
             self._set.journal.end(push, _OVERTAKEN)
             return told(push, "pending", f"{_OVERTAKEN}, and the ledger continues it")
@@ -137,6 +141,24 @@ class Carrier:
         self._set.at("lost")
         self._set.journal.end(push, _TAKEN)
         return told(push, "pending", f"{_TAKEN}; it is signed anew with the next")
+
+    def _is_anchor(self, push: Push, held: int) -> bool:
+        """Whether the size that the contract holds came by one of the push's own transactions."""
+        if held != push.size:
+            return False
+        event = self._set.continuity(self._target).find(held)
+        return event.tx in {each.tx for each in push.attempts}
+
+    def _beyond_reach(self, push: Push) -> Progress | None:
+        """Gives up a nonce that the account does not come to: a node told a wrong one, or the chain began anew.
+
+        Where it is mined all the same, the contract has the size, and refuses it to the one that is signed now.
+        """
+        chain, sender = self._set.chain, self._target.sender
+        sent = max(chain.nonce(sender), chain.nonce(sender, "pending"))
+        if sent >= push.nonce or not self._set.journal.forsake(self._target, sent, _BEYOND):
+            return None
+        return told(push, "pending", f"{_BEYOND} ({sent} to {push.nonce - 1}); it is signed anew")
 
     def _seen(self, push: Push, tx: str) -> None:
         """Patience counts from when it was last in a block: where a reorg takes it out, it is sent again as it is."""
@@ -177,6 +199,8 @@ class Carrier:
         return self._send(push, attempt)
 
     def _send(self, push: Push, attempt: Attempt) -> Progress:
+        if not is_ours(self._set.chain, self._set.contract):  # the chain may have begun anew without it
+            return told(push, "blocked", self._set.not_ours(), tx=attempt.tx)
         sent = self._set.chain.send(attempt.raw)
         self._set.at("sent")
         if sent == "funds":

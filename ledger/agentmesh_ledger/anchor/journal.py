@@ -196,6 +196,31 @@ class Journal:
         with self._writing() as rows:
             rows.execute("UPDATE push SET state = 'ended', why = ? WHERE id = ?", (why, push.id))
 
+    def reopen(self, target: Target, tx: str) -> bool:
+        """Takes up again the push that this transaction is an attempt of, whatever it came to; false where it is of none."""
+        with self._writing() as rows:
+            done = rows.execute(
+                "UPDATE push SET state = 'open', why = '' WHERE chain = ? AND contract = ? AND sender = ?"
+                " AND id = (SELECT push FROM attempt WHERE tx = ?)",
+                (target.chain, target.contract, target.sender, tx),
+            )
+            return done.rowcount > 0
+
+    def forsake(self, target: Target, sent: int, why: str) -> bool:
+        """Ends all that the account has under way on this chain, if not one of it can be the account's transaction `sent`.
+
+        False, and nothing is changed, where one can.
+        """
+        ours = "chain = ? AND sender = ? AND state IN ('open', 'vanished')"
+        account = (target.chain, target.sender)
+        with self._writing() as rows:
+            done = rows.execute(
+                f"UPDATE push SET state = 'ended', why = ? WHERE {ours}"
+                f" AND NOT EXISTS (SELECT 1 FROM push WHERE {ours} AND nonce <= ?)",
+                (why, *account, *account, sent),
+            )
+            return done.rowcount > 0
+
     def under_way(self, target: Target | Place) -> Push | None:
         """What is to be looked after first: of what is open or vanished, that with the lowest nonce."""
         return self._one(target, "state IN ('open', 'vanished') ORDER BY nonce, id")

@@ -39,6 +39,7 @@ class Rpc:
         """Raises: LedgerError(refused) for what is no http or https address; LedgerError(no_extra) without web3."""
         self.place = _place(url)
         self._timeout = timeout
+        self._is_closed = False
         with chain_extra():
             import requests
             from web3.providers.rpc import HTTPProvider
@@ -54,7 +55,11 @@ class Rpc:
         )
 
     def close(self) -> None:
-        """Lets the connections go. Closing twice is fine."""
+        """Lets the connections go, and asks nothing more: a thread that nobody waits for may be in a row of questions.
+
+        Closing twice is fine.
+        """
+        self._is_closed = True
         self._session.close()
 
     def ask(self, method: str, *params: JsonValue) -> JsonValue:
@@ -66,6 +71,8 @@ class Rpc:
 
     def answer(self, method: str, *params: JsonValue) -> Answer:
         """What the node says, be it an error. Raises: LedgerError(node) where it says nothing that can be read."""
+        if self._is_closed:
+            raise self.fault("is not asked any more")
         failures = self._failures
         response: object
         try:

@@ -21,8 +21,10 @@ from typing import Any
 
 import pytest
 
+from agentmesh.cli.anchor_push import _changes
 from agentmesh_ledger import Draft, KeyStore, verify_ledger
 from agentmesh_ledger.anchor.contract import SETTLEMENT, contract
+from agentmesh_ledger.anchor.progress import Progress
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.usage.settlement import settlement_root
 
@@ -269,6 +271,18 @@ def test_what_is_missing_or_contradicts_itself_is_usage(
     assert done.code == 2 and says in done.err, done.err
 
 
+@pytest.mark.parametrize("option", ["--key-env", "--rpc-env", "--passphrase-env"])
+@pytest.mark.parametrize("secret", ["0x" + "ab" * 32, "ab" * 32, "https://node.example/v3/abababab"])
+def test_a_secret_given_for_the_name_of_its_variable_is_not_repeated(
+    agentmesh: Agentmesh, recorded: Path, option: str, secret: str
+) -> None:
+    words = ["--contract", SENDER, option, secret]
+    words += [] if option == "--rpc-env" else ["--rpc", "http://127.0.0.1:9"]
+    words += ["--keystore", "some.json"] if option == "--passphrase-env" else []
+    done = agentmesh("anchor", "push", recorded, *words)
+    assert done.code == 2 and "abababab" not in done.out + done.err
+
+
 def test_how_often_is_messages_or_seconds(agentmesh: Agentmesh, recorded: Path, given: list[str]) -> None:
     done = agentmesh("anchor", "watch", recorded, *given, "--every", "often")
     assert done.code == 2 and "`100` is messages, `60s` seconds" in done.err
@@ -333,6 +347,16 @@ def test_an_anchor_that_the_chain_lost_is_said_to_be_and_sent_again(
 def test_nothing_anchored_yet_is_said(agentmesh: Agentmesh, recorded: Path, given: list[str]) -> None:
     done = agentmesh("anchor", "status", recorded, *given[:2])
     assert (done.code, done.out) == (0, "") and "nothing was anchored on this chain yet" in done.err
+
+
+def test_that_what_is_recorded_becomes_deeper_is_no_news() -> None:
+    heard: list[Progress] = []
+    tell = _changes(heard.append)
+    for depth in (3, 4, 5):
+        tell(Progress(state="idle", message="nothing is new", size=9, depth=depth))
+    for depth in (1, 2):
+        tell(Progress(state="pending", message="mined", size=12, depth=depth))
+    assert [each.depth for each in heard] == [3, 1, 2]
 
 
 def test_a_watch_anchors_what_comes_says_what_is_lost_and_ends_by_a_signal(

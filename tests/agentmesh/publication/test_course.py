@@ -58,12 +58,15 @@ class Chain:
     due: bool = False
     error: LedgerError | None = None
     hold: threading.Event | None = None
+    hold_first: threading.Event | None = None
     closed: bool = False
     tx: str | None = "0x01"
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
             raise self.error
+        if self.hold_first is not None:
+            self.hold_first.wait(30)
         return ()
 
     def tend(self) -> Anchored | None:
@@ -299,3 +302,17 @@ async def test_what_the_body_raises_comes_out_as_it_is() -> None:
     with pytest.raises(ZeroDivisionError):
         async with published(publication(log, heard, witnesses=Cosigners(log))):
             raise ZeroDivisionError
+
+
+async def test_a_chain_that_is_slow_to_say_what_it_holds_is_not_waited_for_without_end() -> None:
+    log, heard, held = Log(), list[Event](), threading.Event()
+    try:
+        with anyio.fail_after(20):
+            async with published(
+                publication(log, heard, anchors=Chain(log, hold_first=held), within=0.1)
+            ) as shown:
+                assert [event.text for event in heard if isinstance(event, Notice)]
+                held.set()
+                await shown.finish()
+    finally:
+        held.set()

@@ -53,6 +53,13 @@ def test_a_key_in_the_environment_is_its_account(
     assert found.address == ADDRESS and KEY not in repr(found).lower()
 
 
+@pytest.mark.parametrize("name", [KEY, f"0x{KEY}", KEY.upper()])
+def test_a_key_given_for_the_name_of_its_variable_is_not_quoted(account: Account, name: str) -> None:
+    with pytest.raises(LedgerError) as caught:
+        account_from_environment(name)
+    assert caught.value.reason == "key" and KEY not in chained(caught.value).lower()
+
+
 @pytest.mark.parametrize("text", ["", " ", "secret-4711", KEY[:-1], KEY + "0", "0x", "0" * 64, "f" * 64])
 def test_what_is_no_key_is_refused_without_being_quoted(
     monkeypatch: pytest.MonkeyPatch, account: Account, text: str

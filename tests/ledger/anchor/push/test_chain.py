@@ -208,3 +208,12 @@ def test_an_error_that_comes_with_another_status_is_read_as_one(
             with pytest.raises(LedgerError, match="answers HTTP 400|with what is no JSON") as caught:
                 chain.send(b"")
             assert caught.value.reason == "node"
+
+
+def test_a_chain_that_was_let_go_is_asked_nothing_more(account: Account, node: Node, proxy: Proxy) -> None:
+    chain = Chain.connect(proxy.url)
+    chain.id()
+    chain.close()
+    with pytest.raises(LedgerError) as caught:
+        chain.id()
+    assert caught.value.reason == "node" and proxy.methods() == ["eth_chainId"]

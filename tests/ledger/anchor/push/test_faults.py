@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -232,3 +233,21 @@ def test_each_nodes_words_for_what_became_of_a_transaction_are_understood(
     proxy.rules.clear()
     assert settle(anchorer, node).state == "recorded"
     assert len(node.mined(desk.account.address)) == 1
+
+
+def test_a_receipt_that_says_falsely_that_it_failed_loses_no_anchor(
+    desk: Desk, node: Node, proxy: Proxy
+) -> None:
+    def failed(asked: Asked) -> dict[str, Any]:
+        answer = asked.forward()
+        return {**answer, "result": answer["result"] and {**answer["result"], "status": "0x0"}}
+
+    proxy.rules["eth_getTransactionReceipt"] = failed
+    anchorer = desk.anchorer(proxy.url)
+    first = anchorer.step()
+    for _ in range(4):
+        node.mine()
+        assert anchorer.step().state in ("pending", "waiting")
+    proxy.rules.clear()
+    done = settle(anchorer, node)
+    assert (done.state, done.tx, desk.sizes()) == ("recorded", first.tx, [first.size])

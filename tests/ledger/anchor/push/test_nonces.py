@@ -214,3 +214,46 @@ def test_only_one_of_two_steps_at_once_does_anything(desk: Desk, node: Node, pro
     assert said[0].state == "pending"
     assert settle(desk.anchorer(), node).tx == said[0].tx
     assert len(node.mined(desk.account.address)) == 1
+
+
+def test_a_nonce_that_the_account_never_comes_to_is_given_up(desk: Desk, node: Node, proxy: Proxy) -> None:
+    def lies(asked: Asked) -> dict[str, object]:
+        return {"result": "0x3e8"} if asked.params[1] == "pending" else asked.forward()
+
+    proxy.rules["eth_getTransactionCount"] = lies
+    first = desk.anchorer(proxy.url).step()
+    proxy.rules.clear()
+    done = settle(desk.anchorer(proxy.url), node)
+    assert (done.state, done.size) == ("recorded", first.size)
+    assert [int(each["nonce"], 16) for each in node.mined(desk.account.address)] == [0]
+
+
+def test_one_that_was_given_up_and_is_mined_all_the_same_is_recorded(desk: Desk, node: Node) -> None:
+    anchorer = desk.anchorer()
+    payment(desk, nonce=0)
+    first = anchorer.step()  # behind the payment
+    node.ask("anvil_dropAllTransactions")
+    while "is signed anew" not in anchorer.step().message:
+        node.mine()
+    payment(desk, nonce=0)
+    node.mine()  # which takes the anchor with it: it had waited in the node
+    assert desk.sizes() == [first.size]
+    done = settle(anchorer, node)
+    assert (done.state, done.size) == ("recorded", first.size)
+    assert desk.sizes() == [first.size] and len(desk.anchors()) == 1
+
+
+def test_a_nonce_behind_one_of_ours_is_waited_for(desk: Desk, node: Node) -> None:
+    other = desk.anchorer(contract="0x" + "22" * 20)
+    node.ask("anvil_setCode", "0x" + "22" * 20, node.ask("eth_getCode", desk.contract, "latest"))
+    other.step()
+    anchorer = desk.anchorer()
+    assert anchorer.step().state == "pending"
+    node.ask("anvil_dropAllTransactions")
+    for _ in range(6):
+        node.mine()
+        anchorer.step()
+    settle(other, node)
+    done = settle(anchorer, node)
+    assert done.state == "recorded"
+    assert [int(each["nonce"], 16) for each in node.mined(desk.account.address)] == [0, 1]

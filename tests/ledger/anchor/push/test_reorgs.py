@@ -102,3 +102,17 @@ def test_the_contract_itself_may_vanish_and_then_the_transaction_did_nothing(des
     assert progress.state == "blocked" and "the contract was not there" in progress.message
     assert anchorer.step().message.startswith(f"at {desk.contract} on this chain is no contract of ours")
     assert desk.anchors() == []
+
+
+def test_a_chain_that_began_anew_without_the_contract_is_sent_nothing(desk: Desk, node: Node) -> None:
+    before = node.ask("evm_snapshot")
+    anchorer = desk.anchorer()
+    settle(anchorer, node)
+    code = node.ask("eth_getCode", desk.contract, "latest")
+    node.ask("evm_revert", before)
+    node.ask("anvil_setCode", desk.contract, "0x")
+    assert anchorer.step().state == "blocked"
+    node.mine(4)
+    assert node.mined(desk.account.address) == []
+    node.ask("anvil_setCode", desk.contract, code)
+    assert settle(anchorer, node).state == "recorded"
