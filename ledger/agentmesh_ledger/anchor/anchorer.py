@@ -2,7 +2,8 @@
 
 Everything that a step decides it reads anew: from the journal what was signed, from the chain what became of it, from the
 ledger what it recorded. What is signed is durable before it is sent, so a step that a crash cut off is taken again, with the
-same bytes. One size has one nonce: of its attempts at most one can be mined.
+same bytes. One size has one nonce: of its attempts at most one can be mined. A nonce that can never come is given up; should it
+come after all, the contract refuses the second of the two.
 """
 
 from __future__ import annotations
