@@ -116,7 +116,9 @@ async def _serve(folder: Path, port: int) -> None:
 
 async def _listen(server: MCPServer, port: int) -> None:
     app = server.streamable_http_app(event_store=Events(), retry_interval=RETRY)
-    web = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    # As `agentmesh serve` has it: httptools, which the extra `witness` brings, leaves white space in a header's value.
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", http="h11")
+    web = uvicorn.Server(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(web.serve)
         while not web.started:
