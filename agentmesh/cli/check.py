@@ -16,7 +16,7 @@ from agentmesh.cli.anchored import (
     asked_node,
     named_blocks,
 )
-from agentmesh.cli.options import JsonOption, OriginOption
+from agentmesh.cli.options import JsonOption, KeysOption, OriginOption
 from agentmesh.cli.where import find_place, is_place, pick_dialogue
 from agentmesh.errors import AgentMeshError
 
@@ -61,6 +61,7 @@ def verify(
     expect: _Expect = None,
     policy: _Policy = None,
     origin: OriginOption = None,
+    keys: KeysOption = None,
     limit: Annotated[
         int, typer.Option("--limit", min=1, metavar="N", help="List at most so many failures.")
     ] = 20,
@@ -92,7 +93,7 @@ def verify(
         if other is not None:
             return _verify_with(record, other, origin, key or [], note, trusted, limit, json)
         with Bar(sys.stderr) as bar:
-            found, place = _verified(record, origin, key or [], note, trusted, blocks, limit, bar.draw)
+            found, place = _verified(record, origin, keys, key or [], note, trusted, blocks, limit, bar.draw)
         if node is not None:
             found = node.ask(found, place)
     except LedgerError as error:
@@ -185,6 +186,7 @@ def _policy(path: Path) -> Policy:
 def _verified(
     record: str,
     origin: str | None,
+    folder: Path | None,
     keys: list[str],
     expect: str | None,
     policy: Policy | None,
@@ -192,7 +194,7 @@ def _verified(
     limit: int,
     progress: Progress,
 ) -> tuple[Verified, LogPlace | None]:
-    """The evidence, and where the ledger is of which it is; None: of a transcript."""
+    """The evidence, and where the ledger is of which it is; None: of a transcript. `folder` is that of the log's keys."""
     from agentmesh_ledger import verify_transcript
     from agentmesh_ledger.source import is_ledger, opened
     from agentmesh_ledger.verify import require_origin
@@ -214,7 +216,7 @@ def _verified(
     from agentmesh_ledger import KeyStore
     from agentmesh_ledger.store import verify_ledger
 
-    place = find_place(record, origin)
+    place = find_place(record, origin, folder)
     found = verify_ledger(
         place.ledger,
         origin=place.origin,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from agentmesh.cli.options import LedgerOption, OriginOption
+from agentmesh.cli.options import KeysOption, LedgerOption, OriginOption
 from agentmesh.cli.output import output_file, require_target
 from agentmesh.cli.where import find_place, pick_dialogue
 
@@ -25,13 +25,14 @@ def export(
     ],
     ledger: LedgerOption = None,
     origin: OriginOption = None,
+    keys: KeysOption = None,
 ) -> None:
     """Export a dialogue as one file that `agentmesh-verify` checks alone."""
     from agentmesh.view.text import count
     from agentmesh_ledger.keys import KeyStore
     from agentmesh_ledger.log import Ledger
 
-    place = find_place(ledger, origin)
+    place = find_place(ledger, origin, keys)
     require_target(output, place.ledger)
     with Ledger.open(place.ledger, origin=place.origin, keys=KeyStore(place.keys), read_only=True) as log:
         chosen = None if dialogue == "all" else pick_dialogue(dialogue, [each.id for each in log.dialogues()])

@@ -137,6 +137,16 @@ def test_a_log_gets_witnesses_one_by_one_and_its_record_then_meets_their_policy(
     done = agentmesh("verify", recorded, "--policy", policy)
     assert done.code == 0 and "not witnessed yet" not in done.out
     assert agentmesh("witness", "status", recorded).out.count("at 2") == 3
+    # Cosignatures stand beside the keys, wherever these are: a database on a server has no folder of its own.
+    alone, out = tmp_path / "alone.db", tmp_path / "alone.jsonl"
+    shutil.copy(recorded / ".agentmesh" / "ledger.db", alone)
+    keys = "--keys", recorded / ".agentmesh" / "keys"
+    assert agentmesh("verify", alone, "--policy", policy).code == 1
+    assert agentmesh("verify", alone, "--policy", policy, *keys).code == 0
+    assert "cosigned" not in agentmesh("export", "all", "--ledger", alone, "-o", out).err
+    assert (
+        "under the cosigned checkpoint" in agentmesh("export", "all", "--ledger", alone, "-o", out, *keys).err
+    )
 
 
 def test_too_few_cosignatures_are_code_4_and_a_witness_that_is_killed_is_one_less(
