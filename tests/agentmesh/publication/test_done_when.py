@@ -201,9 +201,16 @@ def test_a_run_that_dies_and_one_after_it_anchor_each_size_once(
     set_scene: Callable[..., Scene], point: str
 ) -> None:
     scene = set_scene("--block-time", "1", witnesses=1)
+    path = scene.folder / "mesh.toml"
+    written = path.read_text()
+    if (
+        point == "mined"
+    ):  # of two blocks a busy machine may see the second only, and the anchor is deep enough then
+        path.write_text(written.replace("confirmations = 2", "confirmations = 8"))
     with scene.running() as run:
         run.until(POINTS[point])
         run.kill()
+    path.write_text(written)
     for _ in range(2):
         done = scene.run()
         assert done.code == 0 and done.of("anchor")[-1]["state"] == "recorded", done.errors
