@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,7 @@ from statistics import median
 from typing import Any, Final
 
 from figures.evm import CHAIN, Node, calldata, gas, running
-from figures.figure import Figure
+from figures.figure import Figure, machine, report
 from figures.workload import ORIGIN, WRITERS, Desk
 
 from agentmesh_ledger import Draft, DraftPart, Ledger
@@ -256,17 +255,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         offline_figure([ten, many]),
     )
     note(witness_figure(1 if args.quick else 10, folder))
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {version}"
-    print(machine)
-    return {
-        **{each.name: each.value for each in figures},
-        "kept": {each.name: each.kept for each in figures},
-        "said": {each.name: each.said for each in figures},
-        "entries": many.size,
-        "gas_of_ten": ten.gas,
-        "gas_of_many": many.gas,
-        "machine": machine,
-    }
+    where = f"{machine()}, {version}"
+    print(where)
+    return report(figures, entries=many.size, gas_of_ten=ten.gas, gas_of_many=many.gas, machine=where)
 
 
 def main() -> int:

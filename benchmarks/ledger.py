@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from figures.figure import Figure
+from figures.figure import Figure, machine, report
 from figures.primitive import BareCommit, sign_rate, verify_rate
 from figures.proving import prove
 from figures.reading import has_jobs, read
@@ -202,20 +201,17 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, object]:
     shutil.rmtree(folder / "verify")
     grown = growth_figures(folder, entries, rounds, seconds, transcript=args.transcript, say=say)
     note(*grown.figures)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(
         f"the ledger of {grown.entries} entries, {grown.bytes / 2**30:.2f} GiB, verifies in {grown.verified_seconds:.0f} s"
     )
-    print(machine)
-    return {
-        **{each.name: each.value for each in figures},
-        "kept": {each.name: each.kept for each in figures},
-        "said": {each.name: each.said for each in figures},
-        "entries": grown.entries,
-        "verified_seconds": grown.verified_seconds,
-        "bytes": grown.bytes,
-        "machine": machine,
-    }
+    print(machine())
+    return report(
+        figures,
+        entries=grown.entries,
+        verified_seconds=grown.verified_seconds,
+        bytes=grown.bytes,
+        machine=machine(),
+    )
 
 
 def main() -> int:

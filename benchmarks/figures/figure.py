@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -29,3 +32,18 @@ class Figure:
         wanted = f"at least {self.least}" if self.least is not None else f"at most {self.most}"
         value = "-" if self.value is None else f"{self.value:.{3 if self.value < 1000 else 7}g}"
         return f"{self.name:24} {value:>7}  {wanted:14} {'ok' if self.kept else 'MISSED':7} {self.said}"
+
+
+def machine() -> str:
+    """What the figures were taken on, in words."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+
+
+def report(figures: Sequence[Figure], **more: object) -> dict[str, object]:
+    """The figures for programs: each by its name, whether its bound is kept and what it was made of; and `more`."""
+    return {
+        **{each.name: each.value for each in figures},
+        "kept": {each.name: each.kept for each in figures},
+        "said": {each.name: each.said for each in figures},
+        **more,
+    }

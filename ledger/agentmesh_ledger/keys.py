@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 from urllib.parse import unquote
 
-from nacl.bindings import crypto_sign, crypto_sign_BYTES
 from nacl.signing import SigningKey
 
 from agentmesh_ledger.cosigned import CosignedNote
@@ -21,50 +20,31 @@ from agentmesh_ledger.keyfolder import KeyFolder
 from agentmesh_ledger.last import LastCheckpoint
 from agentmesh_ledger.note import VerifierKey, parse_vkey
 from agentmesh_ledger.sealing import DEFAULT_COST, Sealer
+from agentmesh_ledger.secret import SecretKey
 from agentmesh_ledger.text import is_agent_name, is_origin, shown
 
 _Stamp: TypeAlias = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentKey:
+class AgentKey(SecretKey):
     """An agent's secret key: it signs messages and nothing else."""
 
     name: str
     id: AgentId
-    _key: SigningKey = field(repr=False, compare=False)
-    _secret: bytes = field(
-        init=False, repr=False, compare=False
-    )  # seed and public key, as libsodium takes them
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_secret", bytes(self._key) + bytes(self._key.verify_key))
-
-    def sign(self, data: bytes) -> bytes:
-        """The 64-byte Ed25519 signature."""
-        return crypto_sign(data, self._secret)[:crypto_sign_BYTES]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogKey:
+class LogKey(SecretKey):
     """A log's secret key: it signs checkpoints and nothing else. Its name is the origin."""
 
     name: str
     public: bytes
-    _key: SigningKey = field(repr=False, compare=False)
-    _secret: bytes = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_secret", bytes(self._key) + bytes(self._key.verify_key))
 
     @property
     def vkey(self) -> str:
         """The public half as C2SP writes it, for `--key` and for policies."""
         return str(VerifierKey(name=self.name, public=self.public))
-
-    def sign(self, data: bytes) -> bytes:
-        """The 64-byte Ed25519 signature."""
-        return crypto_sign(data, self._secret)[:crypto_sign_BYTES]
 
 
 class KeyStore:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-from nacl.bindings import crypto_sign, crypto_sign_BYTES
-from nacl.signing import SigningKey
 
 from agentmesh_ledger.cosignature import CosignerKey
 from agentmesh_ledger.durable import create_file
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.keyfolder import KeyFolder
 from agentmesh_ledger.sealing import Sealer
+from agentmesh_ledger.secret import SecretKey
 from agentmesh_ledger.text import is_origin, shown
 from agentmesh_ledger.witness.state import blank_database
 
@@ -22,16 +20,11 @@ _DRAFT = ".memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WitnessKey:
+class WitnessKey(SecretKey):
     """A witness's secret key: it cosigns checkpoints and nothing else."""
 
     name: str
     public: bytes
-    _key: SigningKey = field(repr=False, compare=False)
-    _secret: bytes = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_secret", bytes(self._key) + bytes(self._key.verify_key))
 
     @property
     def id(self) -> CosignerKey:
@@ -42,10 +35,6 @@ class WitnessKey:
     def vkey(self) -> str:
         """The public half as C2SP writes it, for policies."""
         return str(self.id)
-
-    def sign(self, data: bytes) -> bytes:
-        """The 64-byte Ed25519 signature."""
-        return crypto_sign(data, self._secret)[:crypto_sign_BYTES]
 
 
 def witness_key(
