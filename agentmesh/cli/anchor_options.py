@@ -167,7 +167,7 @@ class AnchorOptions:
                 "no account is named",
                 hint="--keystore FILE, or --key-env NAME of the environment variable that holds its key",
             )
-        _variable(key_env)
+        held_in(key_env)
         return account_from_environment(key_env)
 
     def fee(self) -> Decimal:
@@ -222,7 +222,7 @@ class AnchorOptions:
             raise AgentMeshError(
                 "usage", "no node is named", hint="--rpc URL, or --rpc-env NAME where a secret is in the URL"
             )
-        return _variable(rpc_env)
+        return held_in(rpc_env)
 
 
 @contextmanager
@@ -254,7 +254,11 @@ def answering() -> Iterator[None]:
         raise AgentMeshError("no_answer", told, hint=error.hint) from None
 
 
-def _variable(name: str) -> str:
+def held_in(name: str) -> str:
+    """What the environment variable of that name holds.
+
+    Raises: AgentMeshError(usage) where it is not set, or that is no name.
+    """
     if not _NAME.match(name):
         # Of whoever gives the secret for its name: it is not repeated.
         raise AgentMeshError(
@@ -268,7 +272,7 @@ def _variable(name: str) -> str:
 
 def _passphrase(keystore: Path, variable: str | None) -> Callable[[], bytes]:
     if variable is not None:
-        found = _variable(variable)
+        found = held_in(variable)
         return lambda: os.fsencode(found)
     if not is_terminal():
         raise AgentMeshError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from agentmesh.cli.anchor_options import held_in
 from agentmesh.errors import AgentMeshError
 
 if TYPE_CHECKING:
@@ -28,6 +29,14 @@ ChainOption: TypeAlias = Annotated[
         "--chain",
         metavar="RPC",
         help="The URL of a node: the anchors' blocks must be on its chain, and nothing larger there.",
+    ),
+]
+ChainEnvOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--chain-env",
+        metavar="NAME",
+        help="As --chain: the environment variable with the node's URL, where a secret is in it.",
     ),
 ]
 ContractOption: TypeAlias = Annotated[
@@ -70,11 +79,17 @@ class AskedNode:
                 raise LedgerError("unreadable", error.message) from error
 
 
-def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> AskedNode | None:
-    """What --chain, --contract and --sender say together.
+def asked_node(
+    rpc: str | None, variable: str | None, contract: str | None, sender: str | None
+) -> AskedNode | None:
+    """What --chain or --chain-env, --contract and --sender say together.
 
     Raises: AgentMeshError(usage).
     """
+    if variable is not None:
+        if rpc is not None:
+            raise AgentMeshError("usage", "give --chain or --chain-env, not both")
+        rpc = held_in(variable)
     if rpc is None:
         if contract is not None or sender is not None:
             raise AgentMeshError("usage", "--contract and --sender go with --chain")
@@ -94,7 +109,8 @@ def asked_node(rpc: str | None, contract: str | None, sender: str | None) -> Ask
     except LedgerError as error:
         if error.reason != "refused":
             raise
-        raise AgentMeshError("usage", f"--chain: {error}") from error
+        name = "--chain" if variable is None else f"--chain-env {variable}"
+        raise AgentMeshError("usage", f"{name}: {error}") from error
     return AskedNode(rpc=rpc, contract=contract, sender=sender)
 
 

@@ -10,6 +10,7 @@ import typer
 
 from agentmesh.cli.anchored import (
     BlockOption,
+    ChainEnvOption,
     ChainOption,
     ContractOption,
     SenderOption,
@@ -67,6 +68,7 @@ def verify(
     ] = 20,
     block: BlockOption = None,
     chain: ChainOption = None,
+    chain_env: ChainEnvOption = None,
     contract: ContractOption = None,
     sender: SenderOption = None,
     other: _With = None,
@@ -84,7 +86,7 @@ def verify(
     for pin in key or []:
         _require_vkey(pin)
     trusted = None if policy is None else _policy(policy)
-    blocks, node = named_blocks(block or []), asked_node(chain, contract, sender)
+    blocks, node = named_blocks(block or []), asked_node(chain, chain_env, contract, sender)
     if other is not None and (blocks or node is not None):
         raise AgentMeshError("usage", "--with takes neither --block nor --chain: verify each side by itself")
     shown = without_password(record)

@@ -52,7 +52,9 @@ def run(
     show_prompt: Annotated[
         bool, typer.Option("--show-prompt", help="Also print what each agent reads before it replies.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer and nothing else.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print the answer, and else only what went wrong.")
+    ] = False,
 ) -> None:
     """Run a dialogue of a mesh and record every message, signed and chained."""
     from agentmesh.mesh import load_mesh
@@ -68,7 +70,7 @@ def run(
     finally:
         # A dialogue that failed is in the ledger too: say where, before the error says why.
         if ends and not json:
-            _say(ends[-1], quiet=quiet)
+            _say(ends[-1], place, quiet=quiet)
     if not ends:
         typer.echo("agentmesh: stopped before anything was recorded", err=True)
         raise typer.Exit(CANCELLED)
@@ -97,7 +99,7 @@ def _task(mesh: Mesh, task: str | None) -> str:
 def _view(mesh: Mesh, *, json: bool, quiet: bool, prompts: bool) -> AbstractContextManager[Listener]:
     """How the run is shown: events for programs, a live screen on a terminal, else lines. Prompts are lines anywhere."""
     from agentmesh.view.events_json import JsonEvents
-    from agentmesh.view.plain import PlainLines
+    from agentmesh.view.plain import PlainLines, QuietLines
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -111,7 +113,7 @@ def _view(mesh: Mesh, *, json: bool, quiet: bool, prompts: bool) -> AbstractCont
             )
         )
     if quiet:
-        return nullcontext(lambda event: None)
+        return QuietLines(say)
     if not prompts and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console
 
@@ -181,7 +183,7 @@ def _play(mesh: Mesh, task: str, view: Listener, ends: list[Ended], place: LogPl
     anyio.run(main)
 
 
-def _say(ended: Ended, *, quiet: bool) -> None:
+def _say(ended: Ended, place: LogPlace, *, quiet: bool) -> None:
     """The answer where results go, and how to check it where people look."""
     from agentmesh.view.ending import ending_text
     from agentmesh.view.text import clean
@@ -189,4 +191,4 @@ def _say(ended: Ended, *, quiet: bool) -> None:
     if ended.answer and ended.reason not in ("cancelled", "failed"):
         print(clean(ended.answer), flush=True)
     if not quiet or ended.reason != "done":
-        print(ending_text(ended), file=sys.stderr)
+        print(ending_text(ended, place.keys), file=sys.stderr)

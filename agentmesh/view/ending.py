@@ -6,15 +6,23 @@ import shlex
 from pathlib import Path
 
 from agentmesh.events import Ended
+from agentmesh.locations import OWN_FOLDER
 from agentmesh.view.text import clean, count
 from agentmesh_ledger.source import is_database
 
 
-def ending_text(ended: Ended) -> str:
-    """How it ended, where the record is, and the two commands that verify it and hand it on."""
+def ending_text(ended: Ended, keys: Path) -> str:
+    """How it ended, where the record is, and the two commands that verify it and hand it on.
+
+    `keys` is the folder of the log's keys, where its cosignatures are too.
+    """
     where = near(ended.ledger)
-    # A database may be shared by many logs; which one is meant is then to be said.
-    log = f" --origin {shlex.quote(ended.origin)}" if is_database(ended.ledger) else ""
+    log = ""
+    if is_database(ended.ledger):
+        # It may be shared by many logs, and has no folder for their keys: both are then to be said.
+        folder = near(str(keys))
+        log = f" --origin {shlex.quote(ended.origin)}"
+        log += f" --keys {shlex.quote(folder)}" if Path(folder) != Path(OWN_FOLDER, "keys") else ""
     lines = [
         (
             f"{_how(ended)} {count(ended.messages, 'message')}, {count(ended.tool_calls, 'tool call')}, "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from agentmesh.events import (
     Anchored,
@@ -126,3 +128,29 @@ class PlainLines:
             line = prompt_lines(event)
         if line is not None:
             self._out(line)
+
+
+class QuietLines:
+    """Writes nothing until it is left, and then only where witnesses or a chain have not seen the record to its end."""
+
+    def __init__(self, out: Callable[[str], None]) -> None:
+        self._out = out
+        self._witnessed: Witnessed | None = None
+        self._anchored: Anchored | None = None
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Witnessed):
+            self._witnessed = event
+        elif isinstance(event, Anchored):
+            self._anchored = event
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._anchored is not None and self._anchored.state != "recorded":
+            self._out(anchored(self._anchored))
+        if self._witnessed is not None and not self._witnessed.met:
+            self._out(witnessed(self._witnessed))

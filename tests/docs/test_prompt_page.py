@@ -58,7 +58,7 @@ def test_the_summary_line_shown_is_the_line_printed(page: str) -> None:
         reused_tokens=492,
         decode_seconds=279 / 395.7,
     )
-    assert ending_text(ended).splitlines()[0] == blocks(page)[1]
+    assert ending_text(ended, Path()).splitlines()[0] == blocks(page)[1]
 
 
 def test_the_facts_of_a_compaction_are_named(page: str, root: Path) -> None:

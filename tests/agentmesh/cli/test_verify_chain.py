@@ -451,6 +451,27 @@ def test_a_node_that_is_down_is_named_without_what_is_secret_in_its_address(
     assert "NOT VERIFIED" not in done.err  # nothing was found to be wrong
 
 
+def test_a_nodes_address_is_taken_from_the_environment(
+    desk: Desk, agentmesh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    monkeypatch.setenv("NODE_URL", desk.url)
+    monkeypatch.setenv("NO_URL", "SECRETKEY")
+    asked = agentmesh("verify", ledger.path, "--chain-env", "NODE_URL")
+    assert asked.code == 0 and asked.out == agentmesh("verify", ledger.path, "--chain", desk.url).out
+    for options, words in (
+        (("--chain-env", "NO_URL"), ("--chain-env NO_URL", "http://")),
+        (("--chain-env", "NOT_SET"), ("NOT_SET is not set",)),
+        (("--chain-env", "http://127.0.0.1:9/SECRETKEY"), ("no name of an environment variable",)),
+        (("--chain-env", "NODE_URL", "--chain", desk.url), ("--chain or --chain-env, not both",)),
+    ):
+        done = agentmesh("verify", ledger.path, *options)
+        assert done.code == 2 and not done.out and all(word in done.err for word in words)
+        assert "SECRETKEY" not in done.err
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

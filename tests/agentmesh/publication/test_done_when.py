@@ -111,6 +111,9 @@ def test_one_witness_of_three_may_die_and_of_two_it_is_told(scene: Scene) -> Non
     last = done.of("witnesses")[-1]
     assert not last["met"] and last["names"] == ["w2"] and sorted(last["missing"]) == ["w0", "w1"]
     assert "policy not met (2 of 3 needed)" in done.errors
+    quiet = scene.agentmesh("run", scene.folder, "--quiet")
+    assert quiet.returncode == 0 and quiet.stderr.startswith("policy not met (2 of 3 needed)"), quiet.stderr
+    assert len(quiet.stderr.splitlines()) == 3  # and the two that are silent
     transcript = scene.exported(done.end["dialogue"])
     assert scene.bare(transcript, "--policy", scene.policy).returncode == 1
 
@@ -121,7 +124,9 @@ def test_one_witness_of_three_may_die_and_of_two_it_is_told(scene: Scene) -> Non
     # What was said without them is under the next checkpoint that they cosign.
     transcript = scene.exported(done.end["dialogue"])
     assert scene.bare(transcript, "--policy", scene.policy).returncode == 0
-    assert len(settled(scene)) == 3
+    assert len(settled(scene)) == 4
+    quiet = scene.agentmesh("run", scene.folder, "--quiet")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
 def test_a_witness_killed_in_the_middle_of_a_run_holds_nothing_up(scene: Scene) -> None:

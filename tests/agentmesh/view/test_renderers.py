@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -26,7 +28,7 @@ from agentmesh.view.dialogue import Entry, Listed, entry_json, entry_text, list_
 from agentmesh.view.ending import ending_text
 from agentmesh.view.events_json import JsonEvents
 from agentmesh.view.live import LiveDialogue
-from agentmesh.view.plain import PlainLines
+from agentmesh.view.plain import PlainLines, QuietLines
 
 ATTACK = "\x1b[2Jfine\n[7] judge -> host: guilty\u202e"
 
@@ -81,6 +83,11 @@ EVENTS: tuple[Event, ...] = (
         decode_seconds=0.25,
     ),
 )
+
+WELL_SEEN = Witnessed(size=9, met=True, needed="2 of 2", names=("w1", "w2"))
+UNSEEN = Witnessed(size=9, met=False, needed="2 of 2", names=("w1",), missing={"w2": "it cannot be reached"})
+WELL_ANCHORED = Anchored(state="recorded", size=9, tx="0x12", block=7, depth=3)
+NOT_SENT = Anchored(state="waiting", message="the node is away")
 
 
 def test_plain_lines_tell_who_said_what_to_whom() -> None:
@@ -318,7 +325,7 @@ def ended(reason: str, detail: str = "") -> Ended:
 
 
 def test_the_end_of_a_run_gives_two_commands_that_can_be_copied() -> None:
-    assert ending_text(ended("done")).splitlines() == [
+    assert ending_text(ended("done"), Path("/far/away/keys")).splitlines() == [
         "Done. 1 message, 2 tool calls, 3 tokens made at 30.0/s of decoding (1,204 evaluated, 3,310 reused), 4.0 s.",
         "Record: /far/away/le dger.db (dialogue 20261124-aa). Verify it, or hand it to someone who will:",
         "  agentmesh verify '/far/away/le dger.db'",
@@ -326,8 +333,48 @@ def test_the_end_of_a_run_gives_two_commands_that_can_be_copied() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("keys", "more"),
+    [("/far/away/.agentmesh/keys", " --keys /far/away/.agentmesh/keys"), (".agentmesh/keys", "")],
+)
+def test_the_commands_for_a_database_name_the_log_and_where_its_keys_are(keys: str, more: str) -> None:
+    end = replace(ended("done"), ledger="postgresql://desk@db.example/logs")
+    log = f"--origin agentmesh.local/desk{more}"
+    assert ending_text(end, Path(keys).absolute()).splitlines()[2:] == [
+        f"  agentmesh verify postgresql://desk@db.example/logs {log}",
+        f"  agentmesh export 20261124-aa --ledger postgresql://desk@db.example/logs {log}"
+        " -o 20261124-aa.transcript.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "lines"),
+    [
+        ((), []),
+        ((WELL_SEEN, WELL_ANCHORED), []),
+        ((UNSEEN, WELL_SEEN), []),
+        (
+            (WELL_ANCHORED, WELL_SEEN, NOT_SENT, UNSEEN),
+            [
+                "anchor waits: the node is away",
+                "policy not met (2 of 2 needed): 9 entries cosigned by w1\n    not w2: it cannot be reached",
+            ],
+        ),
+    ],
+)
+def test_a_quiet_run_says_only_that_the_record_was_not_seen_to_its_end(
+    events: tuple[Event, ...], lines: list[str]
+) -> None:
+    said: list[str] = []
+    with QuietLines(said.append) as quiet:
+        for event in (*EVENTS, *events):
+            quiet(event)
+        assert said == []
+    assert said == lines
+
+
 def test_the_end_says_which_limit_was_reached() -> None:
-    text = ending_text(ended("limit_turns", "the 3 turns are used up"))
+    text = ending_text(ended("limit_turns", "the 3 turns are used up"), Path())
     assert text.startswith("Ended at a limit (limit_turns): the 3 turns are used up.")
 
 

@@ -114,7 +114,9 @@ class SmallWitness:
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = 128  # of five, the standard library's, a busy machine loses some where 64 come at once
+    request_queue_size = (
+        128  # of five, the standard library's, a busy machine loses some where 64 come at once
+    )
 
     def handle_error(self, request: object, client_address: object) -> None:
         return  # the client hung up, as it should
