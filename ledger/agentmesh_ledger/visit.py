@@ -105,6 +105,9 @@ class Visit:
             told = _told_size(reply.body)
             if told > size:
                 raise self._behind(told)
+            if told == old == size:
+                # A witness of tlog-witness before 1.0.0: this is how it says that its root of that size is another.
+                raise self._contradicted(old, b"")
             if told == old:
                 raise Refused("nonsense", f"it wants a proof from the size {told} that it was given one from")
             old = told

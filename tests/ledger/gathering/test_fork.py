@@ -343,6 +343,25 @@ def test_a_witness_that_shows_nothing_is_believed_so_far_that_nothing_is_signed(
 
 
 @pytest.mark.spec("L-126")
+@pytest.mark.parametrize("serves", [True, False])
+def test_a_witness_of_the_older_protocol_says_409_to_another_root_at_its_own_size(
+    branches, witnesses, make_policy, serves: bool
+) -> None:
+    (one,) = witnesses(1)
+    one.serves_note = serves
+    here, copy = branches(3, 8, 8)
+    policy = make_policy(here.vkey(), [one], 1)
+    here.gather(policy, within=HUNG)
+    one.trick = lambda handler: handler.command == "POST" and (handler.say(409, b"8\n") or True)
+    with pytest.raises(LedgerError) as caught:
+        copy.gather(policy, within=HUNG)
+    assert caught.value.reason == "forked" and (caught.value.path is not None) == serves
+    # Of a log that is the witness's own it proves nothing, where the witness shows what it holds.
+    if serves:
+        assert [each.reason for each in here.gather(policy, within=HUNG).failures] == ["nonsense"]
+
+
+@pytest.mark.spec("L-126")
 @pytest.mark.parametrize("what", ["an older one", "the same", "of another key"])
 def test_a_witness_that_refuses_by_what_contradicts_nothing_has_failed_itself(
     ledger, witnesses, make_policy, grow, key_of, what: str
