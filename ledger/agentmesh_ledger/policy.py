@@ -103,14 +103,16 @@ class Policy:
         if not signers:
             raise LedgerError("policy", f"no log of the policy signed the checkpoint of {shown(origin)}")
         names = {each.key: each.name for each in self.witnesses if each.key is not None}
-        seen = tuple(
-            WitnessedAt(witness=names[each.key], vkey=str(each.key), time=each.time)
-            for each in cosignatures(parsed, tuple(names))
-        )
-        self._require_quorum({each.witness for each in seen})
+        times: dict[CosignerKey, int] = {}
+        for each in cosignatures(parsed, tuple(names)):
+            # Whoever counts these must count no witness twice; of its lines the newest says the most.
+            times[each.key] = max(each.time, times.get(each.key, 0))
+        self._require_quorum({names[key] for key in times})
         return PolicyEvidence(
             log_keys=tuple(str(key) for key in signers),
-            witnesses=seen,
+            witnesses=tuple(
+                WitnessedAt(witness=names[key], vkey=str(key), time=time) for key, time in times.items()
+            ),
             quorum=self.quorum,
             size=checkpoint.size,
         )

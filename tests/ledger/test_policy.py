@@ -120,6 +120,17 @@ def test_a_forged_cosignature_by_a_known_witness_condemns_the_note(note: str) ->
         cosignatures(parse_note(moved), known)
 
 
+@pytest.mark.spec("L-49")
+def test_a_witness_that_signed_more_than_once_is_one_witness_with_its_newest_time(
+    note: str, policy: str
+) -> None:
+    often = signed(note, "Y2", "X1", "X1", "X3")
+    often = cosign(often, WITNESSES["X1"], 1_600_000_000)
+    found = parse_policy(policy.encode()).judge(often + often[often.rindex("\n", 0, -1) + 1 :])
+    times = [(each.witness, each.time - 1_700_000_000) for each in found.witnesses]
+    assert times == [("Y2", 0), ("X1", 2), ("X3", 3)]
+
+
 @pytest.mark.spec("L-47")
 def test_signatures_of_other_types_are_unknown_and_ignored(note: str, policy: str) -> None:
     name, public = WITNESSES["X1"].name, WITNESSES["X1"].public
