@@ -35,7 +35,7 @@ def with_witness(
 ) -> Extended:
     """The policy with this witness in it, and the log of this vkey where one is known; `data` None is a new policy.
 
-    A witness that is there already with this key gets the new URL. Without `need` more than half of all are needed.
+    A witness that is there already with this key gets the new URL, and as many are needed as before. Else, without `need`, more than half of all are.
     Raises: AgentMeshError(usage, exists).
     """
     # As a policy is read, not by `splitlines`: behind a line separator in a comment would begin a line that nobody saw.
@@ -51,6 +51,8 @@ def with_witness(
         kept.insert(_after(kept, "log"), f"log {log}")
     _put(kept, name, vkey, url, is_new=is_new)
     names = [line.split()[1] for line in kept if line.split()[:1] == ["witness"]]
+    if need is None and old is not None and old.groups and not is_new:
+        need = old.groups[0].needed  # who moves a witness has not said that fewer of them suffice
     needed = len(names) // 2 + 1 if need is None else need
     if not 1 <= needed <= len(names):
         raise AgentMeshError("usage", f"--need {needed}: the policy then has {len(names)} of them")

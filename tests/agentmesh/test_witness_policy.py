@@ -81,6 +81,10 @@ def test_a_witness_that_is_there_gets_the_new_url_and_never_another_key() -> Non
         "https://moved.example",
         "https://two.example",
     ]
+    for need in (1, 2):
+        strict = add(data, "three", need=need + 1).text
+        assert add(strict, "three", url="https://moved.example").needed == need + 1
+        assert add(strict, "three", url="https://moved.example", need=1).needed == 1
     with pytest.raises(AgentMeshError) as caught:
         with_witness(data, name="one", vkey=key("thief"), url="https://one.example", need=None, log=None)
     assert caught.value.reason == "exists"
