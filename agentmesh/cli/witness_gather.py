@@ -50,9 +50,13 @@ def add(
     from agentmesh.locations import is_address
     from agentmesh.view.text import clean, json_line
     from agentmesh.witness_policy import with_witness
+    from agentmesh_ledger.web import is_prefix
 
-    if not is_address(url):
-        raise AgentMeshError("usage", f"{url!r} is no http or https address")
+    if "@" in url.partition("//")[2].partition("/")[0]:
+        # Nobody could be asked there, and the policy is for everyone to read.
+        raise AgentMeshError("usage", "a name or password cannot stand in a witness's address")
+    if not is_address(url) or not is_prefix(url):
+        raise AgentMeshError("usage", f"{url!r} is no http or https address without a query")
     found = _found(ledger or ".", policy, lenient=ledger is None)
     vkey = _asked_key(url) if key is None else _checked_key(key)
     log = None if found.log is None else _log_vkey(found.log)

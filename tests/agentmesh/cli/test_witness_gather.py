@@ -239,6 +239,16 @@ def test_add_makes_a_policy_where_there_is_no_mesh_and_pins_what_it_was_told(
     assert agentmesh("witness", "add", "w", "https://w.example", "--ledger", "nowhere").code in (2, 3)
 
 
+@pytest.mark.parametrize(
+    "url", ["http://one.example/?log=1", "http://one.example/#w1", "http://ada:swordfish@one.example/w1"]
+)
+def test_an_address_that_could_never_be_asked_is_not_written(agentmesh, tmp_path: Path, url: str) -> None:
+    key = str(CosignerKey(name="w1.example", public=bytes(SigningKey.generate().verify_key)))
+    policy = tmp_path / "witnesses.policy"
+    done = agentmesh("witness", "add", "w1", url, "--key", key, "--policy", policy)
+    assert done.code == 2 and not policy.exists() and "swordfish" not in done.err
+
+
 def test_a_url_where_no_witness_says_its_key_is_not_pinned(agentmesh, tmp_path: Path) -> None:
     key = CosignerKey(name="w.example", public=bytes(SigningKey(b"w" * 32).verify_key))
     log = write_vkey("w.example", 1, key.public)
