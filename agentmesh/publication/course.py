@@ -21,6 +21,7 @@ _LOOK: Final = 1.0  # seconds between two looks at whether an anchor is due, or 
 _HURRY: Final = (
     5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
 )
+_NOTHING: Final = -1  # no size of a log
 _BRANCHED: Final = frozenset({"rollback", "forked"})
 _REFUSED: Final = (
     "Nothing was recorded. Put the newest copy of the database and of its keys back; "
@@ -68,17 +69,18 @@ class Publication:
         Witnesses have their own time; a chain is waited for as at the end, and each later step asks it again.
         Raises: LedgerError(rollback, forked) where it does not.
         """
-        if self._witnesses is not None:
-            await self._require_continued(self._witnesses)
+        silent = self._witnesses is not None and await self._require_continued(self._witnesses)
         if self._anchors is not None:
             with anyio.move_on_after(self._within) as waiting:
                 await self._require_continued(self._anchors)
             if waiting.cancelled_caught:
                 told = f"the chain cannot be asked: its node was not done within {self._within:g} seconds"
                 self._listen(Notice(text=told))
-        self._began = self._gathered = self._size()
+        self._began = self._size()
+        self._gathered = _NOTHING if silent else self._began
 
-    async def _require_continued(self, eyes: Witnesses | Anchors) -> None:
+    async def _require_continued(self, eyes: Witnesses | Anchors) -> bool:
+        """Whether one of them could not be asked, which is told."""
         try:
             silent = await _in_thread(eyes.require_continued)
         except LedgerError as error:
@@ -87,6 +89,7 @@ class Publication:
             raise
         for each in silent:
             self._listen(Notice(text=each))
+        return bool(silent)
 
     async def work(self) -> None:
         """Gather and anchor in the background, until cancelled."""
@@ -179,7 +182,8 @@ class Publication:
             return
         found = await self._tried(self._witnesses.gather)
         if found is not None:
-            self._gathered = found.size
+            # What too few have cosigned is asked for again, though nothing more is recorded: they may be back.
+            self._gathered = found.size if found.met else _NOTHING
             self._tell("witness", found, (last, found.met, found.names, tuple(found.missing)))
 
     async def _tried(self, call: Callable[[], Result]) -> Result | None:

@@ -205,6 +205,29 @@ async def test_in_the_background_what_is_new_is_gathered_and_what_is_old_is_not(
     assert log.shown == ["cosigned 5", "cosigned 5"]  # and once more at the end, which is told as the end
 
 
+async def test_what_too_few_have_cosigned_is_asked_for_until_enough_have() -> None:
+    log, heard = Log(), list[Event]()
+    witnesses = Cosigners(log, met=False)
+    async with published(publication(log, heard, witnesses=witnesses, every=0.01)):
+        log.size = 5
+        await until(lambda: len(log.shown) > 3)
+        assert [event.met for event in heard if isinstance(event, Witnessed)] == [False]
+        witnesses.met = True
+        await until(lambda: any(isinstance(event, Witnessed) and event.met for event in heard))
+        count = len(log.shown)
+        await anyio.sleep(0.1)
+        assert set(log.shown) == {"cosigned 5"} and len(log.shown) == count
+
+
+async def test_who_was_down_at_the_beginning_is_asked_again_although_nothing_is_recorded() -> None:
+    log, heard = Log(), list[Event]()
+    witnesses = Cosigners(log, silent=("witness two: it is down",))
+    async with published(publication(log, heard, witnesses=witnesses, every=0.01)):
+        await until(witnesses.gathered.is_set)
+        await anyio.sleep(0.1)
+    assert log.shown == ["cosigned 3"]
+
+
 async def test_in_the_background_an_anchor_is_sent_when_one_is_due() -> None:
     log, heard = Log(), list[Event]()
     anchors = Chain(log, due=True)
