@@ -12,8 +12,13 @@ from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from agentmesh_ledger.witness.request import MAX_BODY
+
 MAX_CONNECTIONS: Final = 256
 MAX_HEAD: Final = 16 * 1024
+MAX_REQUEST: Final = (
+    8 * MAX_BODY
+)  # of head, chunks and trailers; a body in chunks of one byte takes six times its length
 MAX_PIPELINED: Final = 16
 REQUEST_SECONDS: Final = 10.0
 """From the first byte of a request, or from connecting, to the last byte of the answer taken."""
@@ -64,7 +69,7 @@ class Connection(HttpToolsProtocol):
     deadline: float | None = None
     since = 0.0
     _in_head = True
-    _head = 0
+    _taken = 0
     _ended = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -97,22 +102,31 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        """Reads on, as long as the head of a request keeps within its bounds."""
+        """Reads on, as long as a request and its head keep within their bounds."""
         if self.deadline is None:  # the first bytes after an answer, be they only white space
             self.deadline = time.monotonic() + REQUEST_SECONDS
         self._ended = False
         super().data_received(data)
-        if self._in_head and not self._ended:  # what stands behind the end of a body is short
-            self._head += len(data)
-            if self._head > MAX_HEAD and not self.transport.is_closing():
-                self.send_400_response("The head of the request is too long.")
+        if self._ended:
+            return  # what stands behind the end of a body is short
+        self._taken += len(data)
+        if self._taken > (MAX_HEAD if self._in_head else MAX_REQUEST) and not self.is_leaving:
+            if self._in_head or not self.is_idle:
+                self.send_400_response("The request is too long.")
+            else:  # it was answered before it ended, and a second answer would be another request's
+                self.transport.abort()
 
     def on_message_begin(self) -> None:
         """A request begins. Many short ones in one piece would take a hundred times its memory."""
         if len(self.pipeline) >= MAX_PIPELINED:
             raise OverflowError  # which the parser tells uvicorn as a bad request
-        self._in_head, self._head = True, 0
+        self._in_head, self._taken = True, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One line of a head. Those behind the last chunk of a body would be kept, without end, for nobody."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there. One that arrived in a single piece has not been counted yet."""
@@ -124,7 +138,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What follows is the head of another request."""
         super().on_message_complete()
-        self._in_head, self._head, self._ended = True, 0, True
+        self._in_head, self._taken, self._ended = True, 0, True
 
     def on_response_complete(self) -> None:
         """From here on the client may be idle, as long as uvicorn keeps the connection."""

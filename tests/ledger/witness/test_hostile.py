@@ -99,6 +99,43 @@ def test_a_body_in_chunks_or_after_100_continue_is_as_good_as_any(desk, log, dia
         assert answered(connection)[0] == 200
 
 
+@pytest.mark.spec("L-138")
+@pytest.mark.parametrize(
+    ("request_line", "begin", "more"),
+    [
+        (b"POST /add-checkpoint", b"0\r\n", b"X-Y: " + b"y" * 100 + b"\r\n"),
+        (b"POST /add-checkpoint", b"0\r\nX-Y: ", b"y" * 100),
+        (b"POST /add-checkpoint", b"5;", b"y" * 100),
+        (b"POST /", b"", b"64\r\n" + b"y" * 100 + b"\r\n"),  # which is answered before its body is there
+    ],
+)
+def test_what_stands_about_a_body_has_an_end_too(
+    desk, log, dialled, posted, answered, request_line: bytes, begin: bytes, more: bytes
+) -> None:
+    with desk.serving() as (port, _):
+        connection = dialled(port)
+        connection.sendall(
+            request_line + b" HTTP/1.1\r\nHost: w\r\nTransfer-Encoding: chunked\r\n\r\n" + begin
+        )
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(64):
+                connection.sendall(more * 10_000)
+        serves(desk, log, dialled, posted, answered, port)
+
+
+@pytest.mark.spec("L-138")
+def test_trailers_are_dropped_and_a_body_in_tiny_chunks_is_read(desk, log, dialled, answered) -> None:
+    with desk.serving() as (port, server):
+        connection, body = dialled(port), log.body(0, 5)
+        chunks = b"".join(b"1\r\n%c\r\n" % each for each in body + b"x" * (MAX_BODY - len(body)))
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert answered(connection)[0] == 400
+        chunks = b"".join(b"1\r\n%c\r\n" % each for each in body)
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nX-Y: z\r\n\r\n")
+        assert answered(connection)[0] == 200
+        assert all(len(each.headers) == 2 for each in server.server_state.connections)
+
+
 def closed_within(connection: socket.socket, seconds: float) -> bool:
     connection.settimeout(seconds)
     try:
