@@ -67,16 +67,20 @@ def gather(
     deadline = time.monotonic() + within
     known: dict[str, int] = {} if seen is None else seen
     places = {each.name: at for at, each in enumerate(policy.witnesses)}
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         head = _head(source)
         asked, failures = _askable(policy)
         lines = {} if held is None else held_lines(held, head.checkpoint.text, policy)
-        try:
-            failures += _round(source, policy, head, asked, known, lines, deadline, patient)
-        except Outpaced:
-            continue
+        found, outpaced = _round(source, policy, head, asked, known, lines, deadline, patient)
+        failures += found
         note = _noted(head, lines, policy)
         evidence, unmet = _judged(policy, note, head)
+        # One that has seen more takes nothing from what others have signed; but before anything is signed it must be heard.
+        if outpaced and (patient or evidence is None):
+            if left:
+                continue
+            if patient:
+                break
         return Gathered(
             note=note,
             size=head.checkpoint.size,
@@ -151,7 +155,7 @@ def _askable(policy: Policy) -> tuple[list[Witness], list[WitnessFailure]]:
     return asked, failures
 
 
-_Outcome: TypeAlias = NoteSignature | Refused | Outpaced | BaseException
+_Outcome: TypeAlias = NoteSignature | BaseException
 
 
 def _round(
@@ -163,10 +167,11 @@ def _round(
     lines: _Lines,
     deadline: float,
     patient: bool,
-) -> list[WitnessFailure]:
-    """Asks the witnesses about one checkpoint, and puts what they sign into `lines`. Gives back who did not.
+) -> tuple[list[WitnessFailure], bool]:
+    """Asks the witnesses about one checkpoint, and puts what they sign into `lines`.
 
-    Raises: Outpaced; LedgerError as `gather`.
+    Gives back who did not, and whether one of them has seen a larger one, which the log has by now; the others then have a
+    second more. Raises: LedgerError as `gather`.
     """
     answers: queue.SimpleQueue[tuple[Witness, _Outcome]] = queue.SimpleQueue()
     over = threading.Event()
@@ -175,6 +180,7 @@ def _round(
     waiting = {each.name for each in asked}
     failures: list[WitnessFailure] = []
     end = deadline
+    outpaced = False
     try:
         while waiting:
             if (
@@ -189,13 +195,19 @@ def _round(
             except queue.Empty:
                 break
             waiting.discard(witness.name)
-            failures += _taken(witness, outcome, head, known, lines)
+            if isinstance(outcome, Outpaced):
+                outpaced, end = True, min(end, time.monotonic() + GRACE)
+                message = "it has seen more of the log already"
+                failures.append(WitnessFailure(name=witness.name, reason="refused", message=message))
+            else:
+                failures += _taken(witness, outcome, head, known, lines)
     finally:
         over.set()
     late = [each.name for each in asked if each.name in waiting]
-    return failures + [
+    failures += [
         WitnessFailure(name=name, reason="slow", message="it gave no answer in time") for name in late
     ]
+    return failures, outpaced
 
 
 def _ask(

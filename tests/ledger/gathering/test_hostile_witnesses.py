@@ -258,6 +258,28 @@ def test_one_that_claims_to_hold_more_is_never_ignored(ledger, witnesses, make_p
     assert caught.value.reason == "rollback" and "W0" in caught.value.message
 
 
+def test_one_that_is_always_a_step_ahead_of_a_growing_log_keeps_nobody_from_cosigning(
+    ledger, witnesses, make_policy, grow
+) -> None:
+    three = witnesses(3)
+    grow(ledger, 5)
+
+    def ahead(handler) -> bool:
+        """Says nothing until somebody has written more, and then that it has seen that."""
+        grow(ledger, ledger.size + 1)
+        return says(409, f"{ledger.size}\n".encode())(handler)
+
+    three[0].trick = ahead
+    found = ledger.gather(make_policy(ledger.vkey(), three, 2), within=HUNG)
+    assert found.evidence is not None and [each.name for each in found.failures] == ["W0"]
+    # Where it is needed the policy is not met, which is told; before anything is signed it must be heard.
+    policy = make_policy(ledger.vkey(), three, 3)
+    assert ledger.gather(policy, within=HUNG).evidence is None
+    with pytest.raises(LedgerError) as caught:
+        ledger.require_continued(policy, within=HUNG)
+    assert caught.value.reason == "witness"
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(status=st.sampled_from([200, 403, 404, 409, 422, 500]), body=st.binary(max_size=80))
 def test_whatever_it_answers_only_a_ledger_error_comes_of_it(
