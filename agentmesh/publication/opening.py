@@ -59,7 +59,7 @@ def _opened(mesh: Mesh, ledger: Ledger, keys: KeyStore, listen: Listener) -> Pub
 
 def _witnesses(mesh: Mesh, spec: WitnessSpec, ledger: Ledger) -> LogWitnesses:
     with told_at(mesh, "witness.policy"):
-        policy = witness_policy(place(mesh.folder, spec.policy))
+        policy = witness_policy(place(mesh.folder, spec.policy), ledger.vkey())
     return LogWitnesses(ledger, policy, within=spec.within)
 
 

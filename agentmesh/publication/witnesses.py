@@ -49,8 +49,8 @@ class LogWitnesses:
         )
 
 
-def witness_policy(path: Path) -> Policy:
-    """The policy in a file, of which at least one witness can be asked.
+def witness_policy(path: Path, vkey: str) -> Policy:
+    """The policy in a file, of which at least one witness can be asked, and which the log of this key can meet.
 
     Raises: LedgerError(policy, not_found, unreadable).
     """
@@ -62,6 +62,10 @@ def witness_policy(path: Path) -> Policy:
         raise
     if not any(each.url is not None for each in policy.witnesses):
         raise LedgerError("policy", "no witness in it has an address, so none can be asked", path=str(path))
+    if policy.logs and vkey not in map(str, policy.logs):
+        # However many cosign, it would never be met: the log was begun anew, say, and the policy is the old one's.
+        hint = f"Whose readers are to trust this log has the line: log {vkey}"
+        raise LedgerError("policy", "it names other logs, and not this one's key", path=str(path), hint=hint)
     return policy
 
 

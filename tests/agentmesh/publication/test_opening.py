@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
 from agentmesh.errors import MeshFileError
 from agentmesh.mesh import load_mesh
 from agentmesh.publication.witnesses import needed, witness_policy
 from agentmesh.runtime import run_dialogue
 from agentmesh_ledger.log import Ledger
+from agentmesh_ledger.note import VerifierKey
 from agentmesh_ledger.policy import parse_policy
 from agentmesh_ledger.witness.key import witness_key
 
@@ -132,5 +134,21 @@ def test_what_a_policy_asks_for_is_said_in_words(tmp_path: Path, rest: tuple[str
 
 
 def test_a_policy_whose_witnesses_have_addresses_is_taken(tmp_path: Path) -> None:
-    (tmp_path / "policy").write_bytes(policy_text(tmp_path, "quorum one"))
-    assert len(witness_policy(tmp_path / "policy").witnesses) == 3
+    own, other = (
+        str(VerifierKey(name="desk", public=bytes(SigningKey(seed * 32).verify_key))) for seed in (b"a", b"b")
+    )
+    for logs in ((), (other, own)):
+        lines = (*(f"log {each}" for each in logs), "quorum one")
+        (tmp_path / "policy").write_bytes(policy_text(tmp_path, *lines))
+        assert len(witness_policy(tmp_path / "policy", own).witnesses) == 3
+
+
+async def test_a_policy_that_the_log_can_never_meet_is_told(refused: Refused, tmp_path: Path) -> None:
+    other = VerifierKey(name="agentmesh.local/desk", public=bytes(SigningKey(b"b" * 32).verify_key))
+    (tmp_path / "policy").write_bytes(policy_text(tmp_path, f"log {other}", "quorum one"))
+    told = await refused('[witness]\npolicy = "policy"\n')
+    assert (
+        ":7: witness.policy: " in told
+        and "not this one's key" in told
+        and "log agentmesh.local/desk+" in told
+    )
