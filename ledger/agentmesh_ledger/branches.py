@@ -55,7 +55,7 @@ def prove_fork(first: str, second: str | None, keys: Sequence[str]) -> Proven:
     """The proof that the records in two files, or the one in a single file, give; `-` is standard input.
 
     `keys` are the log's vkeys. Without any, those that a proof or a transcript names are taken: then whoever made that
-    may have made up the log.
+    may have made up the log. Beside a proof that is ready the other record must be one of the log that it is about.
     Raises: LedgerError(fork, log_key, checkpoint, root, index) where they prove nothing, and those of a transcript that is
         damaged; (not_found, unreadable).
     """
@@ -71,11 +71,16 @@ def prove_fork(first: str, second: str | None, keys: Sequence[str]) -> Proven:
                 )
         pins = tuple(map(parse_vkey, keys))
         ready = next((each for each in streams if _starts(each, _FORK)), None)
-        if ready is not None:
-            fork = parse_fork(ready.read(MAX_FORK + 1))
-        else:
+        if ready is None:
             fork = _compared(streams, pins)
-        return Proven(forked=verify_fork(fork, pins), fork=fork, pinned=bool(keys))
+            return Proven(forked=verify_fork(fork, pins), fork=fork, pinned=bool(keys))
+        fork = parse_fork(ready.read(MAX_FORK + 1))
+        forked = verify_fork(fork, pins)
+        for each in streams:
+            if each is not ready:
+                # The proof needs no other record; but whoever names his own asks whether it is that log which was forked.
+                open_checkpoint(_named_note(each), forked.keys)
+        return Proven(forked=forked, fork=fork, pinned=bool(keys))
 
 
 def _compared(streams: Sequence[BufferedReader], pins: tuple[VerifierKey, ...]) -> Fork:
@@ -146,6 +151,13 @@ def _leaves(reader: TranscriptReader, size: int) -> Iterator[bytes]:
 
 def _starts(stream: BufferedReader, start: bytes) -> bool:
     return stream.peek(_PEEKED)[: len(start)] == start
+
+
+def _named_note(stream: BufferedReader) -> str:
+    """The note in a record of any kind; of a proof the first."""
+    if _starts(stream, _FORK):
+        return parse_fork(stream.read(MAX_FORK + 1)).first
+    return TranscriptReader(stream).header.checkpoint if _starts(stream, _TRANSCRIPT) else _note(stream)
 
 
 def _note(stream: BufferedReader) -> str:

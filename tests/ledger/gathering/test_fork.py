@@ -446,6 +446,27 @@ def test_the_command_confirms_two_branches_from_notes_and_transcripts(
     assert run(capsys, out, "--policy", policy)[0] == 0
 
 
+@pytest.mark.spec("L-121")
+def test_beside_a_proof_the_other_record_must_be_of_the_log_that_it_is_about(
+    branches, forked, capsys, tmp_path: Path
+) -> None:
+    here, copy = branches(3, 5, 5)
+    own, whole = tmp_path / "own.checkpoint", exported(copy, tmp_path / "whole.jsonl")
+    own.write_text(here.checkpoint())
+    out = tmp_path / "found.fork"
+    assert run(capsys, own, whole, "-o", out)[0] == 0
+    # Anybody can make up a log of this name, and fork it.
+    strange, nothing = tmp_path / "strange.fork", tmp_path / "nothing"
+    strange.write_bytes(fork_of(*forked(5, 8)).encode())
+    nothing.write_bytes(b"nothing\n")
+    assert run(capsys, strange)[0] == 0
+    for pair in ((own, strange), (strange, own), (strange, whole), (out, strange), (out, nothing)):
+        code, told = run(capsys, *pair)
+        assert code == 1 and "proven" not in told, pair
+    for pair in ((own, out), (whole, out), (out, out)):
+        assert run(capsys, *pair)[0] == 0
+
+
 @pytest.mark.spec("L-123")
 def test_a_dialogue_that_was_exported_since_that_size_proves_it_too(
     branches, capsys, grow, tmp_path: Path
