@@ -183,6 +183,7 @@ class _Reader:
     names: set[str] = field(default_factory=lambda: {NONE})
     grouped: set[str] = field(default_factory=set)
     materials: set[bytes] = field(default_factory=set)
+    lines: set[tuple[str, bytes]] = field(default_factory=set)
     quorum: str | None = None
 
     def line(self, line: str) -> None:
@@ -227,6 +228,12 @@ class _Reader:
         else:
             witness = Witness(name=name, key=parse_cosigner(vkey), url=url)
         self._take_material(material)
+        if witness.key is not None:
+            line = (witness.key.name, witness.key.key_id)
+            if line in self.lines:
+                # Four bytes are soon found again: the one's cosignature would be taken for a bad one of the other.
+                raise LedgerError("policy", "another witness has this key name and this key hash")
+            self.lines.add(line)
         self._take_name(name)
         self.witnesses.append(witness)
 

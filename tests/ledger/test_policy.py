@@ -120,6 +120,20 @@ def test_a_forged_cosignature_by_a_known_witness_condemns_the_note(note: str) ->
         cosignatures(parse_note(moved), known)
 
 
+def test_two_witnesses_that_no_signature_line_tells_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def hashed(name: str, kind: int, material: bytes) -> bytes:
+        return hashlib.sha256(name.encode() + bytes([kind])).digest()[:4]
+
+    for module in ("note", "cosignature"):
+        monkeypatch.setattr(f"agentmesh_ledger.{module}.key_hash", hashed)
+    keys = [str(CosignerKey(name="x.example", public=WITNESSES[name].public)) for name in ("X1", "X2")]
+    with pytest.raises(LedgerError) as caught:
+        parse_policy(f"witness X1 {keys[0]}\nwitness X2 {keys[1]}\nquorum none\n".encode())
+    assert caught.value.reason == "policy" and caught.value.line == 2
+
+
 @pytest.mark.spec("L-49")
 def test_a_witness_that_signed_more_than_once_is_one_witness_with_its_newest_time(
     note: str, policy: str
