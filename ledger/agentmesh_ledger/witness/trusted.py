@@ -114,7 +114,8 @@ def _lines(path: Path) -> list[str]:
             data = file.read(_MAX_FILE + 1)
         if len(data) > _MAX_FILE:
             raise LedgerError("unreadable", "the list of logs is too long", path=str(path))
-        return data.decode("utf-8").splitlines()
+        # Not `splitlines`: behind a line separator in a comment would begin a line that nobody saw.
+        return data.decode("utf-8").removesuffix("\n").split("\n") if data else []
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -135,6 +135,16 @@ def test_logs_are_trusted_once_each_and_what_stands_there_stays(tmp_path: Path, 
     assert read_logs(tmp_path / "none") == {}
 
 
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1e", "\r"])
+def test_what_stands_in_a_comment_is_not_trusted(tmp_path: Path, log, other, separator: str) -> None:
+    path = tmp_path / "logs"
+    text = f"# the desk's, not{separator}{other.vkey}\r\n\n{log.vkey}\r\n"
+    path.write_bytes(text.encode())
+    assert list(read_logs(path)) == [log.name]
+    assert trust_logs(path, [log.vkey]) == 0 and trust_logs(path, [other.vkey]) == 1
+    assert path.read_bytes() == f"{text}{other.vkey}\n".encode()
+
+
 @pytest.mark.parametrize("line", ["x", "a+b+c", "\x1b[31m", "example.org/log+00000000+AAAA"])
 def test_a_list_with_a_line_that_is_no_key_is_refused_with_its_number(tmp_path: Path, log, line: str) -> None:
     path = tmp_path / "logs"
