@@ -130,7 +130,7 @@ def status(
     trusted = _policy(_found(where, policy).policy)
     place = find_place(where, origin, keys)
     with Ledger.open(place.ledger, origin=place.origin, keys=KeyStore(place.keys), read_only=True) as log:
-        found = standing(log.origin, log.size, log.vkey(), log.cosigned(), trusted)
+        found = standing(log.origin, log.size, log.vkey(), log.cosigned(strict=True), trusted)
     print(json_line(standing_json(found)) if json else clean(standing_text(found)))
 
 

@@ -378,15 +378,16 @@ class Ledger:
         """
         return self._gathered(policy, within, patient=True)
 
-    def cosigned(self) -> str | None:
+    def cosigned(self, *, strict: bool = False) -> str | None:
         """The newest checkpoint that was cosigned, as a note; None where there is none, or it is not one of this log.
 
         The ledger must have been opened with its keys, for reading too. Which witnesses signed it is for a policy to say.
-        Raises: LedgerError(key, unreadable, store).
+        Raises: LedgerError(key, unreadable, store); where `strict`, (rollback, consistency) for one that this log does not
+            continue, though its key has signed it.
         """
         keys = self._require_keys()
         source = StoredCheckpoints(self._store, self.origin, self.vkey(), keys)
-        return source.own(keys.cosigned(self.origin))
+        return source.own(keys.cosigned(self.origin), strict=strict)
 
     def contradict(self, note: str) -> Path:
         """Writes the proof that this log is another branch than that of a checkpoint its key signed; the file's place.

@@ -211,7 +211,7 @@ class LedgerAudit:
         note = None if self._policy is None else self._cosigned.get(head.origin)
         if note is not None:
             # Before anything else: it is signed by this log's key, whoever witnessed it.
-            _require_continued(rows, head, note, signed)
+            require_continued(rows, head, note, signed.keys)
         try:
             return witnessed(head.checkpoint, signed, self._policy)
         except LedgerError as error:
@@ -220,10 +220,13 @@ class LedgerAudit:
         return witnessed(note, signed, self._policy)
 
 
-def _require_continued(rows: Rows, head: HeadRow, note: str, signed: SignedCheckpoint) -> None:
-    """Refuses a log that does not continue the checkpoint that was cosigned. The tiles are held to the entries later."""
+def require_continued(rows: Rows, head: HeadRow, note: str, keys: Sequence[VerifierKey]) -> None:
+    """Refuses a log that does not continue the checkpoint that was cosigned. The tiles are held to the entries later.
+
+    Raises: LedgerError(rollback, consistency); (checkpoint, log_key) where the note is none of the log.
+    """
     try:
-        cosigned = open_checkpoint(note, signed.keys).checkpoint
+        cosigned = open_checkpoint(note, keys).checkpoint
     except LedgerError as error:
         raise LedgerError(error.reason, f"the cosigned checkpoint beside the key: {error.message}") from error
     if cosigned.size > head.size:

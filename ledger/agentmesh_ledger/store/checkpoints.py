@@ -12,7 +12,7 @@ from agentmesh_ledger.gather import Gathered, gather, held_lines
 from agentmesh_ledger.keys import KeyStore
 from agentmesh_ledger.note import VerifierKey, parse_note, parse_vkey
 from agentmesh_ledger.policy import Policy
-from agentmesh_ledger.store.audit import choose_head, open_head
+from agentmesh_ledger.store.audit import choose_head, open_head, require_continued
 from agentmesh_ledger.store.contract import Store
 from agentmesh_ledger.store.nodes import tree_of
 
@@ -54,11 +54,20 @@ class StoredCheckpoints:
             head = choose_head(rows.heads(), self._origin, self._store.place)
             return old.size <= head.size and tree_of(rows, head).root(old.size) == old.root
 
-    def own(self, cosigned: CosignedNote) -> str | None:
-        """The note that was kept, where it is of this log as it stands."""
+    def own(self, cosigned: CosignedNote, *, strict: bool = False) -> str | None:
+        """The note that was kept, where it is of this log as it stands.
+
+        Raises: where `strict`, LedgerError(rollback, consistency) for one that is not; (key, unreadable, store).
+        """
         try:
             note = cosigned.text()
-            if note is None or not self.continues(open_checkpoint(note, self.keys).checkpoint):
+            if note is None:
+                return None
+            if not self.continues(open_checkpoint(note, self.keys).checkpoint):
+                if strict:
+                    with self._store.reading() as rows:
+                        head = choose_head(rows.heads(), self._origin, self._store.place)
+                        require_continued(rows, head, note, self.keys)
                 return None
         except LedgerError as error:
             if error.reason in ("checkpoint", "log_key"):

@@ -181,6 +181,15 @@ def test_a_folder_put_back_from_a_copy_and_a_fork_are_caught_by_real_witnesses(
     assert agentmesh("witness", "gather", recorded).code == 0
     done = agentmesh("witness", "gather", copy)
     assert done.code == 1 and "rollback" in done.err and "put back from an older copy" in done.err
+    # The database alone: what was cosigned stands beside the key, and is not "nothing".
+    mixed = tmp_path / "mixed"
+    shutil.copytree(recorded, mixed)
+    for each in (mixed / ".agentmesh").glob("ledger.db*"):
+        each.unlink()
+    for each in (copy / ".agentmesh").glob("ledger.db*"):
+        shutil.copy(each, mixed / ".agentmesh")
+    done = agentmesh("witness", "status", mixed)
+    assert done.code == 1 and "rollback" in done.err and not done.out
     size = int(str(agentmesh("witness", "status", recorded, "--json").lines[0]["size"]))
     for more in (5, 3):  # as large as what the witness holds, then larger
         say(copy, more)
