@@ -150,7 +150,7 @@ class Book:
         if result.get("isError") or handle_in(result) is not None:
             raise _Refused("wrong: no answer came with it")
         if receipt.request != asked.exchange and not (
-            asked.name == WAIT_TOOL and call.handle == _ended(result)
+            asked.name == WAIT_TOOL and call.handle is not None and call.handle == _ended(result)
         ):
             raise _Refused("wrong: it came with the answer to something else")
         if receipt.provider != statement.author:
@@ -215,9 +215,9 @@ def log_named(subject: str) -> str:
 
 
 def _ended(result: Mapping[str, object]) -> object:
-    """The peer's dialogue whose answer this is."""
+    """The peer's dialogue whose answer this is; None, or whatever the peer put there, where it is of none."""
     told = result.get("structuredContent")
-    return told.get("dialogue", "") if isinstance(told, Mapping) else ""
+    return told.get("dialogue") if isinstance(told, Mapping) else None
 
 
 def _put(kept: OrderedDict[str, _T], key: str, value: _T) -> None:

@@ -235,6 +235,18 @@ def test_one_that_comes_while_its_answer_is_waited_for_bills_something_else_in_n
         assert why in refusal(found) if why else read_signed(found[0].facts).receipt.price == 5_000
 
 
+@pytest.mark.parametrize("dialogue", [None, ""])
+def test_what_nobody_waits_for_yet_is_not_billed_by_another_wait(
+    owners: Owners, by_time: Book, clock: Clock, dialogue: str | None
+) -> None:
+    asked, wait = owners.asked(), replace(owners.asked(), name="wait_dialogue")
+    for each in (asked, wait):
+        by_time.sent(each, owners.front)
+    clock.now = 5.0
+    offered = answer(of_time(owners, asked, 5), structuredContent={"state": "ended", "dialogue": dialogue})
+    assert "to something else" in refusal(by_time.received(wait, owners.answer(wait), offered))
+
+
 def test_a_question_that_was_given_up_costs_nothing(owners: Owners, by_time: Book, clock: Clock) -> None:
     asked, wait = owners.asked(), replace(owners.asked(), name="wait_dialogue")
     by_time.sent(asked, owners.front)
