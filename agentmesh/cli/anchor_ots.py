@@ -84,7 +84,7 @@ def upgrade(
 
     if header_file is not None and node is not None:
         raise AgentMeshError("usage", "give --header-file or --node, not both")
-    urls, headers = _urls(calendar), _headers(header_file, node, within)
+    urls, headers = _urls(calendar), _headers(header_file, node)
     place = find_place(where, origin, keys)
     store = keys_in(place.keys)
     with open_writer(place, store) as log:
@@ -102,12 +102,12 @@ def upgrade(
         raise typer.Exit(LIMIT)
 
 
-def _headers(file: Path | None, node: str | None, within: float) -> HeaderSource | None:
+def _headers(file: Path | None, node: str | None) -> HeaderSource | None:
     from agentmesh_ledger.anchor.blocks import headers_in, headers_of
 
     if file is not None:
         return headers_in(file)
-    return None if node is None else headers_of(_urls([node])[0], within=within)
+    return None if node is None else headers_of(_urls([node])[0])
 
 
 def _urls(given: Sequence[str]) -> list[str]:
