@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,8 @@ def stamp(
         print(f"nothing is new since entry {done.index} stamped {count(done.size, 'entry', 'entries')}")
     for problem in done.problems:
         print(f"  {clean(problem)}", file=sys.stderr)
-    named = " ".join(f"--calendar {clean(each)}" for each in done.calendars)
-    print(f"  in some hours: agentmesh anchor upgrade {named}", file=sys.stderr)
+    if done.calendars:
+        print(f"  in some hours: {_next(where, keys, done.calendars)}", file=sys.stderr)
 
 
 def upgrade(
@@ -115,6 +116,20 @@ def _urls(given: Sequence[str]) -> list[str]:
 
     with as_usage():
         return [plain_url(each) for each in given]
+
+
+def _next(where: str | None, keys: Path | None, calendars: Sequence[str]) -> str:
+    """The command that comes next, for the same log."""
+    from agentmesh.view.text import clean
+
+    words = ["agentmesh", "anchor", "upgrade"]
+    if where is not None and "://" not in where:  # a database's URL may have a password in it
+        words.append(where)
+    if keys is not None:
+        words += ["--keys", str(keys)]
+    for each in calendars:
+        words += ["--calendar", each]
+    return clean(shlex.join(words))
 
 
 def _say(done: Upgraded) -> None:

@@ -32,7 +32,10 @@ MAX_ASKED: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """The checkpoint of `size` entries is with these calendars, as entry `index` says. `new` is false where it was before."""
+    """The checkpoint of `size` entries is with these calendars, as entry `index` says. `new` is false where it was before.
+
+    No calendar is named where it was, and its block was recorded since, by the entry `index`.
+    """
 
     size: int
     root: bytes
@@ -70,10 +73,10 @@ def stamp(ledger: Ledger, author: AgentKey, calendars: Sequence[str], *, within:
     if not checkpoint.size:
         raise LedgerError("refused", "the ledger is empty: there is nothing to stamp", path=ledger.place)
     if found := standing(ledger):
-        return _known(found)
+        return _known(ledger, found)
     proof, problems = _promised(checkpoint, urls, within)
     if found := standing(ledger):  # another process may have been quicker
-        return _known(found)
+        return _known(ledger, found)
     index = record_stamp(ledger, author, checkpoint.size, checkpoint.root, make_evidence(proof.data, None))
     return Stamped(
         size=checkpoint.size,
@@ -210,9 +213,10 @@ def _settled(
     )
 
 
-def _known(stamp: Stamp) -> Stamped:
-    calendars = _urls(stamp.opened())
-    return Stamped(size=stamp.size, root=stamp.root, index=stamp.index, new=False, calendars=calendars)
+def _known(ledger: Ledger, stamp: Stamp) -> Stamped:
+    done = completed(ledger, stamp.size, stamp.root)
+    index, calendars = (stamp.index, _urls(stamp.opened())) if done is None else (done.index, ())
+    return Stamped(size=stamp.size, root=stamp.root, index=index, new=False, calendars=calendars)
 
 
 def _usable(answer: Answer) -> bytes:
