@@ -26,7 +26,8 @@ CalendarOption = Annotated[
     list[str], typer.Option("--calendar", metavar="URL", help="A calendar to ask. May be repeated.")
 ]
 WithinOption = Annotated[
-    float, typer.Option("--within", metavar="SECONDS", min=0.1, help="How long all of it may take.")
+    float,
+    typer.Option("--within", metavar="SECONDS", min=0.1, max=3600, help="How long all of it may take."),
 ]
 
 

@@ -102,6 +102,9 @@ def test_what_goes_wrong_has_its_own_exit_code(run, place, calendar, web, tmp_pa
     assert (code, out) == (1, "") and "no calendar took the checkpoint" in err and "NOT VERIFIED" not in err
     code, _, err = run("stamp", *where(place), "--calendar", calendar.url, "--by", "nobody")
     assert code == 2 and "no key of an agent 'nobody'" in err
+    for time in ("inf", "1e10", "nan"):  # what no clock can wait for
+        code, _, err = run("stamp", *where(place), "--calendar", calendar.url, "--within", time)
+        assert code == 2 and "--within" in err
     code, _, err = run("stamp", *where(place))
     assert code == 2 and "--calendar" in err
 
