@@ -182,6 +182,8 @@ def _settled(
             left = max(deadline - time.monotonic(), 0.001)
             header = headers(height, merkle_root, left) if headers else None
             if header is None:
+                if headers:
+                    told.append(f"block {height}: its header is not where it was looked for")
                 continue
             evidence = make_evidence(proof.to_block(height, merkle_root).data, header)
             anchored = verify_ots(evidence, size=stamp.size, root=stamp.root, origin=stamp.origin)
