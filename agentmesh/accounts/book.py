@@ -5,6 +5,7 @@ A good one is signed in turn and recorded, and goes back to the peer with a late
 
 from __future__ import annotations
 
+import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -150,7 +151,7 @@ class Book:
         if result.get("isError") or handle_in(result) is not None:
             raise _Refused("wrong: no answer came with it")
         if receipt.request != asked.exchange and not (
-            asked.name == WAIT_TOOL and call.handle == _ended(result)
+            call.handle is not None and _waited_for(asked) == call.handle == _ended(result)
         ):
             raise _Refused("wrong: it came with the answer to something else")
         if receipt.provider != statement.author:
@@ -214,10 +215,19 @@ def log_named(subject: str) -> str:
     return origin if at else ""
 
 
+def _waited_for(asked: Asked) -> object:
+    """The peer's dialogue that we waited for by this call: it cannot answer it with another one's end."""
+    if asked.name != WAIT_TOOL:
+        return None
+    params = json.loads(asked.content)  # our own
+    arguments = params.get("arguments") if isinstance(params, Mapping) else None
+    return arguments.get("dialogue") if isinstance(arguments, Mapping) else None
+
+
 def _ended(result: Mapping[str, object]) -> object:
-    """The peer's dialogue whose answer this is."""
+    """The peer's dialogue whose answer this is; None, or whatever the peer put there, where it is of none."""
     told = result.get("structuredContent")
-    return told.get("dialogue", "") if isinstance(told, Mapping) else ""
+    return told.get("dialogue") if isinstance(told, Mapping) else None
 
 
 def _put(kept: OrderedDict[str, _T], key: str, value: _T) -> None:

@@ -148,7 +148,7 @@ class AnchorOptions:
     def account(self) -> Account:
         """The account that pays. Its key, or the passphrase of that, is read from where the options or the mesh file say.
 
-        Raises: AgentMeshError(usage); MeshFileError; LedgerError(key, not_found, unreadable, no_extra).
+        Raises: AgentMeshError(usage); MeshFileError; of a keystore LedgerError(key, not_found, unreadable); LedgerError(no_extra).
         """
         from agentmesh_ledger.anchor.account import account_from_environment, account_from_keystore
 
@@ -168,7 +168,8 @@ class AnchorOptions:
                 hint="--keystore FILE, or --key-env NAME of the environment variable that holds its key",
             )
         held_in(key_env)
-        return account_from_environment(key_env)
+        with as_usage("key"):
+            return account_from_environment(key_env)
 
     def fee(self) -> Decimal:
         """The most that is paid for a unit of gas, in gwei.
@@ -226,14 +227,14 @@ class AnchorOptions:
 
 
 @contextmanager
-def as_usage() -> Iterator[None]:
+def as_usage(reason: str = "refused") -> Iterator[None]:
     """What the ledger refuses of an option is a matter of usage."""
     from agentmesh_ledger import LedgerError
 
     try:
         yield
     except LedgerError as error:
-        if error.reason != "refused":
+        if error.reason != reason:
             raise
         raise AgentMeshError("usage", error.message, hint=error.hint) from None
 

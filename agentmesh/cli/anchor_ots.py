@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,8 @@ CalendarOption = Annotated[
     list[str], typer.Option("--calendar", metavar="URL", help="A calendar to ask. May be repeated.")
 ]
 WithinOption = Annotated[
-    float, typer.Option("--within", metavar="SECONDS", min=0.1, help="How long all of it may take.")
+    float,
+    typer.Option("--within", metavar="SECONDS", min=0.1, max=3600, help="How long all of it may take."),
 ]
 
 
@@ -55,8 +57,8 @@ def stamp(
         print(f"nothing is new since entry {done.index} stamped {count(done.size, 'entry', 'entries')}")
     for problem in done.problems:
         print(f"  {clean(problem)}", file=sys.stderr)
-    named = " ".join(f"--calendar {clean(each)}" for each in done.calendars)
-    print(f"  in some hours: agentmesh anchor upgrade {named}", file=sys.stderr)
+    if done.calendars:
+        print(f"  in some hours: {_next(where, keys, done.calendars)}", file=sys.stderr)
 
 
 def upgrade(
@@ -84,7 +86,7 @@ def upgrade(
 
     if header_file is not None and node is not None:
         raise AgentMeshError("usage", "give --header-file or --node, not both")
-    urls, headers = _urls(calendar), _headers(header_file, node, within)
+    urls, headers = _urls(calendar), _headers(header_file, node)
     place = find_place(where, origin, keys)
     store = keys_in(place.keys)
     with open_writer(place, store) as log:
@@ -102,12 +104,12 @@ def upgrade(
         raise typer.Exit(LIMIT)
 
 
-def _headers(file: Path | None, node: str | None, within: float) -> HeaderSource | None:
+def _headers(file: Path | None, node: str | None) -> HeaderSource | None:
     from agentmesh_ledger.anchor.blocks import headers_in, headers_of
 
     if file is not None:
         return headers_in(file)
-    return None if node is None else headers_of(_urls([node])[0], within=within)
+    return None if node is None else headers_of(_urls([node])[0])
 
 
 def _urls(given: Sequence[str]) -> list[str]:
@@ -115,6 +117,20 @@ def _urls(given: Sequence[str]) -> list[str]:
 
     with as_usage():
         return [plain_url(each) for each in given]
+
+
+def _next(where: str | None, keys: Path | None, calendars: Sequence[str]) -> str:
+    """The command that comes next, for the same log."""
+    from agentmesh.view.text import clean
+
+    words = ["agentmesh", "anchor", "upgrade"]
+    if where is not None and "://" not in where:  # a database's URL may have a password in it
+        words.append(where)
+    if keys is not None:
+        words += ["--keys", str(keys)]
+    for each in calendars:
+        words += ["--calendar", each]
+    return clean(shlex.join(words))
 
 
 def _say(done: Upgraded) -> None:

@@ -41,13 +41,16 @@ def signer(keys: KeyStore, name: str) -> AgentKey:
 def agent_meant(keys: KeyStore, log: Ledger, agent: str) -> AgentId:
     """The id of the agent meant by a did:key, by the name of its key here, or by a name that but one has in the log.
 
-    Raises: AgentMeshError; LedgerError(identity) for a did:key that is none.
+    Raises: AgentMeshError.
     """
-    from agentmesh_ledger import AgentId
+    from agentmesh_ledger import AgentId, LedgerError
     from agentmesh_ledger.identity import public_key
 
     if agent.startswith("did:"):
-        public_key(agent)
+        try:
+            public_key(agent)
+        except LedgerError as error:  # of a command line it is no finding about a log
+            raise AgentMeshError("usage", error.message) from error
         return AgentId(agent)
     if agent in keys.names():
         return keys.agent_id(agent)

@@ -147,10 +147,13 @@ class Anchorer:
             told(progress)
             if progress.state == "idle":
                 return done or progress
+            if progress.state == "blocked":
+                return progress
             if progress.state == "recorded":
                 done = progress
-            if progress.state == "blocked" or (done is not None and (done.size or 0) >= size):
-                return progress
+                newest = self._set.journal.newest(self._known())
+                if (done.size or 0) >= size and not (newest and _lacks(newest, settlement)):
+                    return progress
             left = deadline - time.monotonic()
             if stopped() or left <= 0:
                 return progress
@@ -221,7 +224,9 @@ class Anchorer:
         checkpoint = parse_checkpoint(parse_note(note).text)
         newest = self._set.journal.newest(target)
         since = 0 if newest is None else newest.size
-        if not checkpoint.size or not self._fresh.count(since, 1):
+        # Balances that are wanted, and not published, are worth an anchor of nothing but the last one's entry.
+        wanted = newest is not None and checkpoint.size > since and _lacks(newest, settlement)
+        if not checkpoint.size or not (wanted or self._fresh.count(since, 1)):
             return self._idle(newest, head)
         if not is_ours(self._set.chain, self._set.contract):
             return Progress(state="blocked", message=self._set.not_ours())
@@ -341,6 +346,11 @@ class Anchorer:
         return Place(
             chain=self._set.chain.expected, contract=self._set.contract, sender=self._set.account.address
         )
+
+
+def _lacks(push: Push, settlement: Settlement) -> bool:
+    """Whether balances are to be published, and this one published none."""
+    return settlement is not None and push.settlement is None
 
 
 def _line(error: LedgerError) -> str:

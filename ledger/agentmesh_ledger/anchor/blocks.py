@@ -13,8 +13,8 @@ from agentmesh_ledger.anchor.calendar import Question, ask_all, plain_url
 from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.source import opened
 
-HeaderSource: TypeAlias = Callable[[int, bytes], bytes | None]
-"""The header of the block of this height, or with this merkle root; None where the source has none.
+HeaderSource: TypeAlias = Callable[[int, bytes, float], bytes | None]
+"""The header of the block of this height, or with this merkle root, in so many seconds; None where the source has none.
 
 Its answer is held against the proof by whoever asks. Raises: LedgerError(node).
 """
@@ -39,17 +39,17 @@ def headers_in(path: str | os.PathLike[str]) -> HeaderSource:
     except (ValueError, LedgerError) as error:
         what = error.message if isinstance(error, LedgerError) else "it is neither bytes nor hex"
         raise LedgerError("unreadable", f"no Bitcoin block headers: {what}", path=str(path)) from error
-    return lambda _height, merkle_root: found.get(merkle_root)
+    return lambda _height, merkle_root, _within: found.get(merkle_root)
 
 
-def headers_of(url: str, *, within: float) -> HeaderSource:
-    """The headers that a Bitcoin Core node gives (`bitcoind -rest=1`, release 24 or newer), in so many seconds each.
+def headers_of(url: str) -> HeaderSource:
+    """The headers that a Bitcoin Core node gives (`bitcoind -rest=1`, release 24 or newer).
 
     Raises: LedgerError(refused) where the URL is none.
     """
     node = plain_url(url)
 
-    def header(height: int, _merkle_root: bytes) -> bytes | None:
+    def header(height: int, _merkle_root: bytes, within: float) -> bytes | None:
         deadline = time.monotonic() + within
         block = _told(node, f"rest/blockhashbyheight/{height}.hex", within)
         if block is None:

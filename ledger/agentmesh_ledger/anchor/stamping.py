@@ -32,7 +32,10 @@ MAX_ASKED: Final = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamped:
-    """The checkpoint of `size` entries is with these calendars, as entry `index` says. `new` is false where it was before."""
+    """The checkpoint of `size` entries is with these calendars, as entry `index` says. `new` is false where it was before.
+
+    No calendar is named where it was, and its block was recorded since, by the entry `index`.
+    """
 
     size: int
     root: bytes
@@ -70,10 +73,10 @@ def stamp(ledger: Ledger, author: AgentKey, calendars: Sequence[str], *, within:
     if not checkpoint.size:
         raise LedgerError("refused", "the ledger is empty: there is nothing to stamp", path=ledger.place)
     if found := standing(ledger):
-        return _known(found)
+        return _known(ledger, found)
     proof, problems = _promised(checkpoint, urls, within)
     if found := standing(ledger):  # another process may have been quicker
-        return _known(found)
+        return _known(ledger, found)
     index = record_stamp(ledger, author, checkpoint.size, checkpoint.root, make_evidence(proof.data, None))
     return Stamped(
         size=checkpoint.size,
@@ -108,13 +111,14 @@ def upgrade(
             found.append(Upgraded(size=each.size, state="pending", problems=("no time was left for it",)))
             continue
         try:
-            proof, problems = _asked(each.opened(), named, left)
+            # A calendar that hangs leaves time for the headers of what the others say.
+            proof, problems = _asked(each.opened(), named, left / 2 if headers else left)
         except LedgerError as error:
             if error.reason != "anchor":
                 raise
             found.append(Upgraded(size=each.size, state="broken", problems=(error.message,)))
             continue
-        found.append(_settled(ledger, author, each, proof, headers, problems))
+        found.append(_settled(ledger, author, each, proof, headers, problems, deadline))
     return tuple(found)
 
 
@@ -167,14 +171,19 @@ def _settled(
     proof: Proof,
     headers: HeaderSource | None,
     problems: Sequence[str],
+    deadline: float,
 ) -> Upgraded:
     """Records the lowest block whose header shows itself."""
     told = list(problems)
     blocks = proof.blocks()[:MAX_ASKED]
     for height, merkle_root in blocks:
         try:
-            header = headers(height, merkle_root) if headers else None
+            # A calendar may name many blocks, and a node hang at each: all of them together have one time.
+            left = max(deadline - time.monotonic(), 0.001)
+            header = headers(height, merkle_root, left) if headers else None
             if header is None:
+                if headers:
+                    told.append(f"block {height}: its header is not where it was looked for")
                 continue
             evidence = make_evidence(proof.to_block(height, merkle_root).data, header)
             anchored = verify_ots(evidence, size=stamp.size, root=stamp.root, origin=stamp.origin)
@@ -206,9 +215,10 @@ def _settled(
     )
 
 
-def _known(stamp: Stamp) -> Stamped:
-    calendars = _urls(stamp.opened())
-    return Stamped(size=stamp.size, root=stamp.root, index=stamp.index, new=False, calendars=calendars)
+def _known(ledger: Ledger, stamp: Stamp) -> Stamped:
+    done = completed(ledger, stamp.size, stamp.root)
+    index, calendars = (stamp.index, _urls(stamp.opened())) if done is None else (done.index, ())
+    return Stamped(size=stamp.size, root=stamp.root, index=index, new=False, calendars=calendars)
 
 
 def _usable(answer: Answer) -> bytes:

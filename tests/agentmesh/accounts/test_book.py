@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -174,6 +175,12 @@ def running(dialogue: str) -> dict[str, object]:
     return {"structuredContent": {"state": "running", "dialogue": dialogue}}
 
 
+def waiting(owners: Owners, dialogue: str = "x") -> Asked:
+    """Our call that waits for the end of a dialogue there."""
+    content = json.dumps({"arguments": {"dialogue": dialogue}, "name": "wait_dialogue"}).encode()
+    return replace(owners.asked(), name="wait_dialogue", content=content)
+
+
 def ended(dialogue: str) -> dict[str, object]:
     return {"structuredContent": {"state": "ended", "dialogue": dialogue}}
 
@@ -218,14 +225,16 @@ def test_a_receipt_kept_back_bills_no_time_since_its_answer(
 def test_one_that_comes_while_its_answer_is_waited_for_bills_something_else_in_no_case(
     owners: Owners, by_time: Book, clock: Clock
 ) -> None:
+    other = waiting(owners, "y")
     for carrier, result, why in (
-        ("ask_critic", ended("x"), "to something else"),
-        ("wait_dialogue", ended("y"), "to something else"),
-        ("wait_dialogue", running("x"), "no answer came"),
-        ("wait_dialogue", ended("x") | {"isError": True}, "no answer came"),
-        ("wait_dialogue", ended("x"), ""),
+        (owners.asked(), ended("x"), "to something else"),
+        (waiting(owners), ended("y"), "to something else"),
+        (other, ended("x"), "to something else"),
+        (waiting(owners), running("x"), "no answer came"),
+        (waiting(owners), ended("x") | {"isError": True}, "no answer came"),
+        (waiting(owners), ended("x"), ""),
     ):
-        asked, wait = owners.asked(), replace(owners.asked(), name=carrier)
+        asked, wait = owners.asked(), carrier
         by_time.sent(asked, owners.front)
         assert by_time.received(asked, owners.answer(asked), answer(**running("x"))) == ()
         by_time.sent(wait, owners.front)
@@ -235,8 +244,20 @@ def test_one_that_comes_while_its_answer_is_waited_for_bills_something_else_in_n
         assert why in refusal(found) if why else read_signed(found[0].facts).receipt.price == 5_000
 
 
+@pytest.mark.parametrize("dialogue", [None, ""])
+def test_what_nobody_waits_for_yet_is_not_billed_by_another_wait(
+    owners: Owners, by_time: Book, clock: Clock, dialogue: str | None
+) -> None:
+    asked, wait = owners.asked(), waiting(owners)
+    for each in (asked, wait):
+        by_time.sent(each, owners.front)
+    clock.now = 5.0
+    offered = answer(of_time(owners, asked, 5), structuredContent={"state": "ended", "dialogue": dialogue})
+    assert "to something else" in refusal(by_time.received(wait, owners.answer(wait), offered))
+
+
 def test_a_question_that_was_given_up_costs_nothing(owners: Owners, by_time: Book, clock: Clock) -> None:
-    asked, wait = owners.asked(), replace(owners.asked(), name="wait_dialogue")
+    asked, wait = owners.asked(), waiting(owners)
     by_time.sent(asked, owners.front)
     assert by_time.received(asked, owners.answer(asked), answer(**running("x"))) == ()
     clock.now = 61.0

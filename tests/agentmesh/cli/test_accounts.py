@@ -121,7 +121,8 @@ def test_a_balance_is_proved_in_a_file_that_the_verifier_takes(
 
 
 @pytest.mark.parametrize(
-    "agent", ["host", "nobody", "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH"]
+    "agent",
+    ["host", "nobody", "did:key:z6MkpTHR8VNsBxYAAWHut2Geadd9jSwuBV8xRoAnwWsdvktH", "did:key:z6Mk"],
 )
 def test_who_has_no_balance_is_told(
     agentmesh: Callable[..., Any], used: Path, tmp_path: Path, agent: str

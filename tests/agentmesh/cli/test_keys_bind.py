@@ -78,7 +78,7 @@ def test_without_an_account_nothing_is_bound(
 ) -> None:
     monkeypatch.setenv("BAD", "letmein")
     done = agentmesh("keys", "bind", "front", *more, "--ledger", recorded)
-    assert done.code != 0 and told in done.err and "letmein" not in done.err
+    assert done.code == 2 and told in done.err and "letmein" not in done.err
     assert bindings(agentmesh, recorded) == []
 
 

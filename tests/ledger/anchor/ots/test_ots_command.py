@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
@@ -45,7 +46,8 @@ def where(place):
 def test_from_the_stamp_to_the_block(run, place, calendar, node) -> None:
     code, out, err = run("stamp", *where(place), "--calendar", calendar.url)
     assert (code, out) == (0, "7 entries stamped; entry 8 says so\n"), err
-    assert err == f"  in some hours: agentmesh anchor upgrade --calendar {calendar.url}\n"
+    again = shlex.split(err.removeprefix("  in some hours: agentmesh anchor "))
+    assert again == ["upgrade", *map(str, where(place)), "--calendar", calendar.url]
     code, out, err = run("stamp", *where(place), "--calendar", calendar.url)
     assert (code, out) == (0, "nothing is new since entry 8 stamped 7 entries\n")
     code, out, err = run("upgrade", *where(place), "--calendar", calendar.url, "--node", node.url)
@@ -65,6 +67,8 @@ def test_from_the_stamp_to_the_block(run, place, calendar, node) -> None:
     )
     assert "hashes of work" in err
     assert run("upgrade", *where(place), "--calendar", calendar.url) == (0, "no stamp is pending\n", "")
+    code, out, err = run("stamp", *where(place), "--calendar", calendar.url)  # nothing is to come any more
+    assert (code, out, err) == (0, "nothing is new since entry 9 stamped 7 entries\n", "")
     assert verify_ledger(place).entries == 10
 
 
@@ -98,6 +102,9 @@ def test_what_goes_wrong_has_its_own_exit_code(run, place, calendar, web, tmp_pa
     assert (code, out) == (1, "") and "no calendar took the checkpoint" in err and "NOT VERIFIED" not in err
     code, _, err = run("stamp", *where(place), "--calendar", calendar.url, "--by", "nobody")
     assert code == 2 and "no key of an agent 'nobody'" in err
+    for time in ("inf", "1e10", "nan"):  # what no clock can wait for
+        code, _, err = run("stamp", *where(place), "--calendar", calendar.url, "--within", time)
+        assert code == 2 and "--within" in err
     code, _, err = run("stamp", *where(place))
     assert code == 2 and "--calendar" in err
 

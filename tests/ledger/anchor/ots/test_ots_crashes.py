@@ -28,7 +28,7 @@ with Ledger.open(place, keys=keys) as log:
     if step == "stamp":
         stamp(log, keys.agent("host"), [calendar], within=120)
     else:
-        upgrade(log, keys.agent("host"), [calendar], headers=headers_of(node, within=120), within=120)
+        upgrade(log, keys.agent("host"), [calendar], headers=headers_of(node), within=120)
 """
 
 
@@ -76,7 +76,7 @@ def test_killed_at_each_server_it_goes_on_from_there(place, keys, calendar, node
     killed("upgrade", calendar)
     killed("upgrade", node)
     with Ledger.open(place, keys=KeyStore(place.parent / "keys")) as log:
-        headers = headers_of(node.url, within=60)
+        headers = headers_of(node.url)
         assert [each.state for each in upgrade(log, keys.agent("host"), [calendar.url], headers=headers)] == [
             "complete"
         ]

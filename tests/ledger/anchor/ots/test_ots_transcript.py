@@ -38,7 +38,7 @@ def anchored(spoken, keys, calendar, node):
     host = keys.agent("host")
     stamp(spoken, host, [calendar.url])
     calendar.confirm()
-    (found,) = upgrade(spoken, host, [calendar.url], headers=headers_of(node.url, within=30))
+    (found,) = upgrade(spoken, host, [calendar.url], headers=headers_of(node.url))
     assert found.state == "complete"
     spoken.append([Draft(author=keys.agent("ada"), kind="say", dialogue="d3")])
     return spoken

@@ -152,6 +152,30 @@ def test_the_root_of_balances_goes_beside_the_checkpoint(desk: Desk, node: Node)
     assert shown.settlement == balances
 
 
+def test_balances_are_published_after_an_anchor_that_had_none(desk: Desk, node: Node) -> None:
+    anchorer = desk.anchorer()
+    settle(anchorer, node)
+    assert anchorer.step().state == "idle"
+    anchorer.step(bytes(range(32)))
+    node.mine(3)
+    assert anchorer.step(bytes(range(32))).state == "recorded"
+    for _ in range(2):  # once: what is published is no reason for another
+        assert anchorer.step(bytes(range(32))).state == "idle"
+        node.mine(3)
+    assert len(node.mined(desk.account.address)) == 2
+    assert desk.sizes() == [record.message.facts["size"] for record in desk.anchors()]
+
+
+def test_a_push_that_finds_one_without_balances_under_way_publishes_them_behind_it(
+    desk: Desk, node: Node
+) -> None:
+    anchorer = desk.anchorer()
+    early = anchorer.step()
+    node.ask("evm_setIntervalMining", 1)
+    done = anchorer.push(within=60, settlement=bytes(range(32)))
+    assert done.state == "recorded" and (early.size, done.size) == tuple(desk.sizes())
+
+
 def test_an_address_without_our_code_is_refused_before_anything_is_sent(desk: Desk, node: Node) -> None:
     anchorer = desk.anchorer(contract=desk.account.address)
     progress = anchorer.step()
