@@ -27,6 +27,8 @@ from agentmesh_ledger.anchor.evidence import verify_evidence
 from agentmesh_ledger.anchor.fees import Fees
 from agentmesh_ledger.anchor.receipt import evidence_from_receipts
 from agentmesh_ledger.anchor.recording import record
+from agentmesh_ledger.anchor.rpc import Rpc
+from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.report import evidence_lines
 
 ORIGIN = "agentmesh.local/desk"
@@ -424,6 +426,51 @@ def test_a_node_that_has_the_block_and_lags_with_what_the_contract_holds_cannot_
             with pytest.raises(LedgerError) as caught:
                 ask_chain(ledger.verify(), chain, ledger=ledger)
         assert caught.value.reason == "node"
+
+
+@pytest.mark.parametrize("gives", ["nothing", "another"])
+def test_a_node_that_gives_no_block_or_another_than_was_asked_for_cannot_tell(desk: Desk, gives: str) -> None:
+    class Mistaken(Chain):
+        """Has lost its older blocks, or takes one for another."""
+
+        def __init__(self, rpc: Rpc, *, chain_id: int | None = None) -> None:
+            super().__init__(rpc, chain_id=chain_id)
+            asked = rpc.ask
+
+            def ask(method: str, *params: JsonValue) -> JsonValue:
+                if method == "eth_getBlockByNumber" and params[0] != "latest":
+                    return None if gives == "nothing" else asked(method, "0x1", False)
+                return asked(method, *params)
+
+            rpc.ask = ask  # type: ignore[method-assign]
+
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    with Mistaken.connect(desk.url) as chain, pytest.raises(LedgerError) as caught:
+        ask_chain(ledger.verify(), chain, ledger=ledger)
+    assert caught.value.reason == "node"
+
+
+def test_a_log_that_is_anchored_while_the_chain_is_asked_is_no_lie_of_the_node(desk: Desk) -> None:
+    class Busy(Chain):
+        """Another process anchors between what the contract holds and its events."""
+
+        def call(self, to: str, data: bytes) -> bytes:
+            found = super().call(to, data)
+            if not more:
+                more.append(True)
+                desk.say(ledger)
+                desk.anchor(ledger)
+            return found
+
+    more: list[bool] = []
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    with Busy.connect(desk.url) as chain:
+        assert "holds 5 entries of it" in ask_chain(ledger.verify(), chain, ledger=ledger).complete
+    assert more
 
 
 def test_a_node_that_is_behind_or_of_another_chain_cannot_tell(
