@@ -93,7 +93,7 @@ class _Asked:
         ]
 
     def blocks(self, anchors: Sequence[Anchored]) -> dict[str, str]:
-        """What the chain says of each anchor's block, by its hash.
+        """What the chain says of each block of theirs that it has, by its hash.
 
         Raises: LedgerError(anchor) where it has another one there, and no other anchor stands for the one that was lost.
         """
@@ -119,7 +119,10 @@ class _Asked:
             )
             found[each.block_hash] = f"it is on the chain, {after}, as the node at {self.chain.place} says"
         for each in lost:
-            if not any(_stands_for(other, each) and other.block_hash in found for other in anchors):
+            # For a block that the auditor has named nothing stands: then the node, or whoever told of it, is wrong.
+            if each.pinned or not any(
+                _stands_for(other, each) and other.block_hash in found for other in anchors
+            ):
                 raise LedgerError(
                     "anchor",
                     f"block {each.block} of chain {self.id} is another one than that of the anchor of {each.size} entries: it"
@@ -324,13 +327,9 @@ def _is_order_of(head: Head, events: Sequence[_Checkpoint]) -> bool:
 
 
 def _stands_for(one: Anchored, other: Anchored) -> bool:
-    """Whether an anchor says the same as another: a transaction that was mined anew after its block was dropped."""
-    return (one.contract, one.sender, one.size, one.root) == (
-        other.contract,
-        other.sender,
-        other.size,
-        other.root,
-    )
+    """Whether an anchor covers all that another does: its block was dropped, and it was mined anew, or a larger size was
+    instead, where another transaction had taken the nonce. One log has both, so that their roots need no comparing here."""
+    return (one.contract, one.sender) == (other.contract, other.sender) and one.size >= other.size
 
 
 def _evidence(
@@ -346,6 +345,7 @@ def _evidence(
         replace(each, pinned=True) if id(each) in counted and each.block_hash in blocks else each
         for each in found.anchors
     )
+    lost = [each.block_hash for each in anchors if each.block is not None and each.block_hash not in blocks]
     before = set(anchor_limits(found.anchors))
     limits = [each for each in found.not_shown if each not in before]
     # What stands on other chains and in other contracts was not asked for.
@@ -356,7 +356,10 @@ def _evidence(
     return replace(
         found,
         anchors=pinned,
-        on_chain=dict(blocks),
+        on_chain={
+            **{each: f"it is not on the chain, as the node at {asked.chain.place} says" for each in lost},
+            **blocks,
+        },
         complete="; ".join([found.complete, *told]),
         not_shown=tuple(limits),
     )

@@ -297,6 +297,29 @@ def test_an_anchor_whose_block_was_dropped_stands_by_the_one_that_was_mined_anew
     (told,) = agentmesh("verify", ledger.path, "--chain", desk.url, "--json").lines
     assert [each["pinned"] for each in told["anchors"]] == [False, True]
     assert "not pinned" in done.out  # the lost one is told for what it is
+    gone = told["anchors"][0]["block_hash"]
+    assert f"nothing is shown by block {told['anchors'][0]['block']} of chain 31337 ({gone}" in done.out
+    assert refused(desk, agentmesh, ledger.path, "--block", gone).startswith("anchor: ")
+
+
+@pytest.mark.spec("L-119")
+def test_an_anchor_whose_block_was_dropped_stands_by_a_larger_one_that_came_instead(
+    desk: Desk, agentmesh: Any, tmp_path: Path
+) -> None:
+    """A reorg took it, and another program its nonce: what is signed anew is of a larger size."""
+    ledger = desk.open()
+    desk.say(ledger)
+    before = desk.ask("evm_snapshot")
+    desk.anchor(ledger)
+    desk.ask("evm_revert", before)
+    desk.ask("anvil_mine", "0x2")
+    assert refused(desk, agentmesh, ledger.path, "--contract", desk.contract).startswith("anchor: ")
+    desk.anchor(ledger)
+    # The dialogue has ended before the one that was dropped.
+    whole, part = export(ledger, tmp_path / "t.jsonl"), export(ledger, tmp_path / "d.jsonl", "d1")
+    for shown in (ledger.path, whole, part):
+        done = agentmesh("verify", shown, "--chain", desk.url)
+        assert done.code == 0, done.err
 
 
 @pytest.mark.spec("L-119")
