@@ -24,6 +24,7 @@ from agentmesh_ledger.checks import first_link
 _FIRST_WINDOW: Final = 10_000  # blocks; what hosted nodes look at in one question is 500 to 100,000
 _WIDEST_WINDOW: Final = 100_000
 _MOST_QUESTIONS: Final = 5_000
+_MOST_TIMES: Final = 5  # that a log may be anchored while it is looked at
 _MOST_BLOCKS: Final = 2_000_000  # asked of a node only to see the order of all checkpoints from the first on
 
 
@@ -92,7 +93,7 @@ class _Asked:
         ]
 
     def blocks(self, anchors: Sequence[Anchored]) -> dict[str, str]:
-        """What the chain says of each anchor's block, by its hash.
+        """What the chain says of each block of theirs that it has, by its hash.
 
         Raises: LedgerError(anchor) where it has another one there, and no other anchor stands for the one that was lost.
         """
@@ -106,8 +107,8 @@ class _Asked:
                     "node",
                     f"the node at {self.chain.place} is at block {self.head.number}, and an anchor in block {each.block}",
                 )
-            block = self.chain.block(each.block)
-            if block is None or block.hash != each.block_hash:
+            block = self._block(each.block)
+            if block.hash != each.block_hash:
                 lost.append(each)
                 continue
             behind = self.head.number - each.block
@@ -118,19 +119,28 @@ class _Asked:
             )
             found[each.block_hash] = f"it is on the chain, {after}, as the node at {self.chain.place} says"
         for each in lost:
-            if not any(_stands_for(other, each) and other.block_hash in found for other in anchors):
+            # For a block that the auditor has named nothing stands: then the node, or whoever told of it, is wrong.
+            if each.pinned or not any(
+                _stands_for(other, each) and other.block_hash in found for other in anchors
+            ):
                 raise LedgerError(
                     "anchor",
                     f"block {each.block} of chain {self.id} is another one than that of the anchor of {each.size} entries: it"
                     " was made up, or the chain has dropped it",
-                    expected=self._hash_at(each.block),
+                    expected=self._block(each.block or 0).hash,
                     found=each.block_hash,
                 )
         return found
 
-    def _hash_at(self, number: int | None) -> str:
-        block = None if number is None else self.chain.block(number)
-        return "no block" if block is None else block.hash
+    def _block(self, number: int) -> Block:
+        """The block of this number, which is not above the head. Raises: LedgerError(node) where the node has lost it."""
+        block = self.chain.block(number)
+        if block is None:
+            raise LedgerError(
+                "node",
+                f"the node at {self.chain.place} is at block {self.head.number}, and does not show block {number}",
+            )
+        return block
 
     def targets(self, anchors: Sequence[Anchored]) -> list[Target]:
         """Whose checkpoints are to be compared, and where: those of the record, else all that the named contract has.
@@ -164,20 +174,7 @@ class _Asked:
         """
         self._require_ours(target.contract)
         own = [each for each in anchors if (each.contract, each.sender) == (target.contract, target.sender)]
-        head = read_head(self.chain, target, self.found.origin)
-        # From the first anchor known on; from the beginning where that does not show what the contract holds.
-        for first in dict.fromkeys((min((each.block or 0 for each in own), default=0), 0)):
-            events = self._events(target.contract, target.sender, first)
-            is_whole = _is_order_of(head, events)
-            held = max((each.size for each in events if each.ordered), default=0)
-            if is_whole or (held >= head.size and first > _MOST_BLOCKS):
-                break
-        else:
-            raise LedgerError(
-                "node",
-                f"the node at {self.chain.place} leaves out events, or alters them: those it shows are not the order of"
-                f" checkpoints that the contract holds, the last of {head.size} entries",
-            )
+        head, events, is_whole = self._held(target, own)
         # Behind one address may be two nodes, of which one lags: what it does not hold yet is no "nothing larger".
         hidden = {each.size for each in own} - {each.size for each in events}
         if hidden:
@@ -208,6 +205,30 @@ class _Asked:
         return (
             f"the contract {target.contract} on chain {self.id} holds {most} entries of it by {target.sender} and nothing"
             f" larger{more}, as the node at {self.chain.place} says at block {self.head.number}"
+        )
+
+    def _held(self, target: Target, own: Sequence[Anchored]) -> tuple[Head, list[_Checkpoint], bool]:
+        """What the contract holds by one account, its events, and whether these are all from the first one on.
+
+        Raises: LedgerError(node).
+        """
+        head = read_head(self.chain, target, self.found.origin)
+        for _ in range(_MOST_TIMES):
+            # From the first anchor known on; from the beginning where that does not show what the contract holds.
+            for first in dict.fromkeys((min((each.block or 0 for each in own), default=0), 0)):
+                events = self._events(target.contract, target.sender, first)
+                is_whole = _is_order_of(head, events)
+                held = max((each.size for each in events if each.ordered), default=0)
+                if is_whole or (held >= head.size and first > _MOST_BLOCKS):
+                    return head, events, is_whole
+            before, head = head, read_head(self.chain, target, self.found.origin)
+            if head == before:
+                break
+            # The log was anchored between the two questions.
+        raise LedgerError(
+            "node",
+            f"the node at {self.chain.place} leaves out events, or alters them: those it shows are not the order of"
+            f" checkpoints that the contract holds, the last of {head.size} entries",
         )
 
     def _compare(self, events: Sequence[_Checkpoint]) -> int:
@@ -306,13 +327,9 @@ def _is_order_of(head: Head, events: Sequence[_Checkpoint]) -> bool:
 
 
 def _stands_for(one: Anchored, other: Anchored) -> bool:
-    """Whether an anchor says the same as another: a transaction that was mined anew after its block was dropped."""
-    return (one.contract, one.sender, one.size, one.root) == (
-        other.contract,
-        other.sender,
-        other.size,
-        other.root,
-    )
+    """Whether an anchor covers all that another does: its block was dropped, and it was mined anew, or a larger size was
+    instead, where another transaction had taken the nonce. One log has both, so that their roots need no comparing here."""
+    return (one.contract, one.sender) == (other.contract, other.sender) and one.size >= other.size
 
 
 def _evidence(
@@ -328,6 +345,7 @@ def _evidence(
         replace(each, pinned=True) if id(each) in counted and each.block_hash in blocks else each
         for each in found.anchors
     )
+    lost = [each.block_hash for each in anchors if each.block is not None and each.block_hash not in blocks]
     before = set(anchor_limits(found.anchors))
     limits = [each for each in found.not_shown if each not in before]
     # What stands on other chains and in other contracts was not asked for.
@@ -338,7 +356,10 @@ def _evidence(
     return replace(
         found,
         anchors=pinned,
-        on_chain=dict(blocks),
+        on_chain={
+            **{each: f"it is not on the chain, as the node at {asked.chain.place} says" for each in lost},
+            **blocks,
+        },
         complete="; ".join([found.complete, *told]),
         not_shown=tuple(limits),
     )

@@ -142,9 +142,7 @@ def _planned(
     indices = _selected(rows, head, dialogue)
     proofs, consistency = _proofs(rows, head, indices, since)
     last = max((row.index for row in _dialogue(rows, head, dialogue)), default=head.size)
-    return _Plan(
-        indices=indices, proofs=proofs, consistency=consistency, anchors=choice.earliest(covering=last)
-    )
+    return _Plan(indices=indices, proofs=proofs, consistency=consistency, anchors=choice.covering(last))
 
 
 def _selected(rows: Rows, head: HeadRow, dialogue: str) -> list[int]:

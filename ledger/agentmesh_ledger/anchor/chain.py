@@ -129,7 +129,10 @@ class Chain:
         return found
 
     def block(self, which: int | str = "latest") -> Block | None:
-        """A block by its number, its hash, or as `latest`; None where the node does not have it."""
+        """A block by its number, its hash, or as `latest`; None where the node does not have it.
+
+        Raises: LedgerError(node), also for another block than the one that was asked for.
+        """
         if isinstance(which, str) and which.startswith("0x"):
             value = self._rpc.ask("eth_getBlockByHash", which, False)
         else:
@@ -140,9 +143,13 @@ class Chain:
             return None
         fields = self._mapping(value, "a block")
         fee = fields.get("baseFeePerGas")
+        number = self._quantity(fields.get("number"), "a block's number")
+        named = self._hash(fields.get("hash"))
+        if which not in (number, "latest") and not (isinstance(which, str) and which.lower() == named):
+            raise self._rpc.fault(f"gives block {number} where {which} was asked for")
         return Block(
-            number=self._quantity(fields.get("number"), "a block's number"),
-            hash=self._hash(fields.get("hash")),
+            number=number,
+            hash=named,
             base_fee=None if fee is None else self._quantity(fee, "a base fee"),
             time=self._quantity(fields.get("timestamp"), "a block's time"),
             fields=fields,

@@ -93,6 +93,10 @@ def _line(found: Anchored, on_chain: Mapping[str, str]) -> str:
     if found.pinned:
         told = f"{where} by the file's word{when}{more}"
         return f"{first} existed before the block {found.block_hash} that you named ({told})"
+    if found.block_hash in on_chain:
+        return (
+            f"{first}: nothing is shown by {where} ({found.block_hash}{when}): {on_chain[found.block_hash]}"
+        )
     return f"{first} existed before {where} ({found.block_hash}{when}{more}): {_OWN_WORD}"
 
 

@@ -43,8 +43,12 @@ class Rpc:
         with chain_extra():
             import requests
             from web3.providers.rpc import HTTPProvider
+
+            from agentmesh_ledger.anchor.moment import PromptAdapter
         self._failures = requests.exceptions
         self._session = requests.Session()
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, PromptAdapter())
         self._session.hooks["response"].append(self._bound)
         # No retries in there: whoever asks decides, and a step must stay short.
         self._node = HTTPProvider(
@@ -75,14 +79,17 @@ class Rpc:
             raise self.fault("is not asked any more")
         failures = self._failures
         response: object
+        began = time.monotonic()
         try:
             response = self._node.make_request(cast("RPCEndpoint", method), list(params))
         # Never the library's own words, nor it as the cause: they hold the whole URL, with the API key in it.
         except failures.HTTPError as error:
             response = self._refusal(error.response)
         except failures.Timeout:
-            raise self.fault(f"did not answer {method} within {self._timeout:g} seconds") from None
+            raise self._late(method) from None
         except failures.ConnectionError:
+            if time.monotonic() - began >= self._timeout:  # what requests makes of a body that comes too late
+                raise self._late(method) from None
             raise self.fault("cannot be reached") from None
         except failures.RequestException as error:
             raise self.fault(f"cannot be asked ({type(error).__name__})") from None
@@ -97,6 +104,9 @@ class Rpc:
     def fault(self, what: str) -> LedgerError:
         """The error that says this of the node."""
         return LedgerError("node", f"the node at {self.place} {what}")
+
+    def _late(self, method: str) -> LedgerError:
+        return self.fault(f"did not answer {method} within {self._timeout:g} seconds")
 
     def _refusal(self, response: Response | None) -> object:
         """The error of JSON-RPC that some nodes send with another status than 200.
@@ -118,20 +128,15 @@ class Rpc:
         raise self.fault(f"answers HTTP {status}") from None
 
     def _bound(self, response: Response, *_: object, **__: object) -> Response:
-        # Before the body is read: a timeout of requests is one for each piece that comes, and no limit on their number.
-        response.raw = _Body(response.raw, time.monotonic() + self._timeout, self._failures.Timeout)
+        response.raw = _Body(response.raw)  # before it is read
         return response
 
 
 class _Body:
-    """The body of a response, read up to a size and a moment, and no deeper nested than an answer can be."""
+    """The body of a response, read up to a size, and no deeper nested than an answer can be."""
 
-    def __init__(
-        self, raw: Any, deadline: float, late: type[Exception]
-    ) -> None:  # urllib3 types less than it has
+    def __init__(self, raw: Any) -> None:  # urllib3 types less than it has
         self._raw = raw
-        self._deadline = deadline
-        self._late = late
         self._total = self._depth = 0
 
     def stream(self, amount: int, decode_content: bool) -> Iterator[bytes]:
@@ -148,8 +153,6 @@ class _Body:
         self._total += len(piece)
         if self._total > MAX_BODY:
             raise ValueError("the answer is too long")
-        if time.monotonic() > self._deadline:
-            raise self._late
         # A reader of JSON calls itself for each level, and where something has raised the interpreter's limit a deep answer
         # ends the process. Brackets in texts count as well, which is no matter: there are hardly any.
         for bracket in piece.translate(None, _NO_BRACKETS):

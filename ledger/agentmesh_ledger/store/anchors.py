@@ -105,15 +105,25 @@ class AnchorChoice:
                     found[each.place, each.size] = line
         return _in_order(found.values())
 
-    def earliest(self, covering: int) -> list[AnchorLine]:
-        """The earliest at each place that has the entry of this index among those published."""
+    def covering(self, last: int) -> list[AnchorLine]:
+        """The earliest and the newest at each place that have the entry of this index among those published.
+
+        The earliest says most. The newest stands for it where the chain has dropped its block, of which the log may say nothing.
+        """
+        claimed = [each for each in self._claimed() if each.size > last]
+        # Of one size the one that was recorded last, in both.
+        first = self._one_a_place(sorted(claimed, key=lambda each: (each.size, -each.index)))
+        newest = self._one_a_place(sorted(claimed, key=lambda each: (-each.size, -each.index)))
+        return _in_order([*first, *newest])
+
+    def _one_a_place(self, claimed: Iterable[RecordedAnchor]) -> Iterable[AnchorLine]:
         found: dict[object, AnchorLine] = {}
-        for each in sorted(self._claimed(), key=lambda each: (each.size, -each.index)):
-            if each.size > covering and each.place not in found and len(found) < MAX_ANCHORS:
+        for each in claimed:
+            if each.place not in found and len(found) < MAX_ANCHORS // 2:
                 line = self._line(each, proof=True)
                 if line is not None:
                     found[each.place] = line
-        return _in_order(found.values())
+        return found.values()
 
     def _claimed(self) -> Iterator[RecordedAnchor]:
         for record in _anchor_records(self._rows, self._head):

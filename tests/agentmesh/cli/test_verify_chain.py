@@ -27,6 +27,8 @@ from agentmesh_ledger.anchor.evidence import verify_evidence
 from agentmesh_ledger.anchor.fees import Fees
 from agentmesh_ledger.anchor.receipt import evidence_from_receipts
 from agentmesh_ledger.anchor.recording import record
+from agentmesh_ledger.anchor.rpc import Rpc
+from agentmesh_ledger.jcs import JsonValue
 from agentmesh_ledger.report import evidence_lines
 
 ORIGIN = "agentmesh.local/desk"
@@ -295,6 +297,29 @@ def test_an_anchor_whose_block_was_dropped_stands_by_the_one_that_was_mined_anew
     (told,) = agentmesh("verify", ledger.path, "--chain", desk.url, "--json").lines
     assert [each["pinned"] for each in told["anchors"]] == [False, True]
     assert "not pinned" in done.out  # the lost one is told for what it is
+    gone = told["anchors"][0]["block_hash"]
+    assert f"nothing is shown by block {told['anchors'][0]['block']} of chain 31337 ({gone}" in done.out
+    assert refused(desk, agentmesh, ledger.path, "--block", gone).startswith("anchor: ")
+
+
+@pytest.mark.spec("L-119")
+def test_an_anchor_whose_block_was_dropped_stands_by_a_larger_one_that_came_instead(
+    desk: Desk, agentmesh: Any, tmp_path: Path
+) -> None:
+    """A reorg took it, and another program its nonce: what is signed anew is of a larger size."""
+    ledger = desk.open()
+    desk.say(ledger)
+    before = desk.ask("evm_snapshot")
+    desk.anchor(ledger)
+    desk.ask("evm_revert", before)
+    desk.ask("anvil_mine", "0x2")
+    assert refused(desk, agentmesh, ledger.path, "--contract", desk.contract).startswith("anchor: ")
+    desk.anchor(ledger)
+    # The dialogue has ended before the one that was dropped.
+    whole, part = export(ledger, tmp_path / "t.jsonl"), export(ledger, tmp_path / "d.jsonl", "d1")
+    for shown in (ledger.path, whole, part):
+        done = agentmesh("verify", shown, "--chain", desk.url)
+        assert done.code == 0, done.err
 
 
 @pytest.mark.spec("L-119")
@@ -424,6 +449,51 @@ def test_a_node_that_has_the_block_and_lags_with_what_the_contract_holds_cannot_
             with pytest.raises(LedgerError) as caught:
                 ask_chain(ledger.verify(), chain, ledger=ledger)
         assert caught.value.reason == "node"
+
+
+@pytest.mark.parametrize("gives", ["nothing", "another"])
+def test_a_node_that_gives_no_block_or_another_than_was_asked_for_cannot_tell(desk: Desk, gives: str) -> None:
+    class Mistaken(Chain):
+        """Has lost its older blocks, or takes one for another."""
+
+        def __init__(self, rpc: Rpc, *, chain_id: int | None = None) -> None:
+            super().__init__(rpc, chain_id=chain_id)
+            asked = rpc.ask
+
+            def ask(method: str, *params: JsonValue) -> JsonValue:
+                if method == "eth_getBlockByNumber" and params[0] != "latest":
+                    return None if gives == "nothing" else asked(method, "0x1", False)
+                return asked(method, *params)
+
+            rpc.ask = ask  # type: ignore[method-assign]
+
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    with Mistaken.connect(desk.url) as chain, pytest.raises(LedgerError) as caught:
+        ask_chain(ledger.verify(), chain, ledger=ledger)
+    assert caught.value.reason == "node"
+
+
+def test_a_log_that_is_anchored_while_the_chain_is_asked_is_no_lie_of_the_node(desk: Desk) -> None:
+    class Busy(Chain):
+        """Another process anchors between what the contract holds and its events."""
+
+        def call(self, to: str, data: bytes) -> bytes:
+            found = super().call(to, data)
+            if not more:
+                more.append(True)
+                desk.say(ledger)
+                desk.anchor(ledger)
+            return found
+
+    more: list[bool] = []
+    ledger = desk.open()
+    desk.say(ledger)
+    desk.anchor(ledger)
+    with Busy.connect(desk.url) as chain:
+        assert "holds 5 entries of it" in ask_chain(ledger.verify(), chain, ledger=ledger).complete
+    assert more
 
 
 def test_a_node_that_is_behind_or_of_another_chain_cannot_tell(

@@ -68,7 +68,12 @@ def test_an_answer_that_is_too_long_is_cut_off(
         assert chain.id() == 31337, "the rest of it is not taken for the next answer"
 
 
-def test_an_answer_that_drips_is_given_up_after_the_time_for_one(account: Account, node: Node) -> None:
+@pytest.mark.parametrize(
+    "head", [b"content-length: 100000\r\n\r\n", b"x-slow: "], ids=["its body", "its head"]
+)
+def test_an_answer_that_drips_is_given_up_after_the_time_for_one(
+    account: Account, node: Node, head: bytes
+) -> None:
     import socket
     import threading
 
@@ -79,9 +84,11 @@ def test_an_answer_that_drips_is_given_up_after_the_time_for_one(account: Accoun
             connection, _ = server.accept()
             with connection:
                 connection.recv(65536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 200 OK\r\n" + head)
                 try:
-                    while not over.wait(0.05):
+                    for _ in range(200):
+                        if over.wait(0.05):
+                            break
                         connection.sendall(b" ")
                 except OSError:
                     pass  # given up

@@ -174,7 +174,7 @@ def test_the_kind_anchor_in_a_dialogue_is_a_message_as_any_other(spoken: Ledger,
 
 
 @pytest.mark.spec("L-118")
-def test_a_dialogue_shows_the_earliest_anchor_of_each_place_that_has_its_last_message(
+def test_a_dialogue_shows_the_earliest_and_the_newest_anchor_of_each_place_that_has_its_last_message(
     spoken: Ledger, record: Record
 ) -> None:
     record(5)  # d1 ends with entry 6
@@ -182,16 +182,18 @@ def test_a_dialogue_shows_the_earliest_anchor_of_each_place_that_has_its_last_me
     record(8)
     record(7, chain=1)
     record(9)
+    record(10)
     record(8, contract=b"\x07" * 20)
     found = verify_transcript(io.BytesIO(export(spoken, "d1"))).anchors
     assert sorted((each.size, each.chain, each.contract) for each in found) == [
         (7, 1, "0x" + "c0" * 20),
         (8, 31337, "0x" + "07" * 20),
         (8, 31337, "0x" + "c0" * 20),
+        (10, 31337, "0x" + "c0" * 20),
     ]
-    assert [each.size for each in found] == [7, 8, 8]
+    assert [each.size for each in found] == [7, 8, 8, 10]
     # d2 has only entry 5, and so an earlier anchor would do: none of five entries has it.
-    assert sizes(export(spoken, "d2")) == [7, 8, 8]
+    assert sizes(export(spoken, "d2")) == [7, 8, 8, 10]
 
 
 @pytest.mark.spec("L-118")
