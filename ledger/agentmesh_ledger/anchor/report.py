@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from agentmesh_ledger.text import moment, shown
@@ -30,7 +30,9 @@ def anchor_lines(
             if (each.pinned and each.block_hash not in on_chain)
             or not 0 < place <= len(anchors) - _LISTED + 1
         ]
-    lines = [_line(each, on_chain) for each in told]
+    # Of each block that the node has, an anchor is pinned; one in it that nobody asked about is not lost.
+    lost = set(on_chain) - {each.block_hash for each in anchors if each.pinned}
+    lines = [_line(each, on_chain, lost) for each in told]
     if len(told) < len(anchors):
         lines.append(f"{len(anchors) - len(told)} more between the first and these: --json lists them")
     lines += [_claim(each) for each in claims[:_LISTED]]
@@ -81,7 +83,7 @@ def claims_json(claims: Sequence[AnchorClaim]) -> list[dict[str, object]]:
     ]
 
 
-def _line(found: Anchored, on_chain: Mapping[str, str]) -> str:
+def _line(found: Anchored, on_chain: Mapping[str, str], lost: Collection[str | None]) -> str:
     first = "entry 0" if found.size == 1 else f"entries 0 to {found.size - 1}"
     when = "" if found.time is None else f", {moment(found.time)}"
     if found.chain is None:  # Bitcoin, whose headers show how much work they took
@@ -93,7 +95,7 @@ def _line(found: Anchored, on_chain: Mapping[str, str]) -> str:
     if found.pinned:
         told = f"{where} by the file's word{when}{more}"
         return f"{first} existed before the block {found.block_hash} that you named ({told})"
-    if found.block_hash in on_chain:
+    if found.block_hash in lost:
         return (
             f"{first}: nothing is shown by {where} ({found.block_hash}{when}): {on_chain[found.block_hash]}"
         )
