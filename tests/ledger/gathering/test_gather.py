@@ -83,8 +83,8 @@ def test_a_policy_that_is_not_met_is_told_and_what_there_is_is_kept(
         three[1].trick = three[1].hang
         grow(ledger, 4)
         start = time.monotonic()
-        found = ledger.gather(make_policy(ledger.vkey(), three, 2), within=1.0)
-        assert 1.0 <= time.monotonic() - start < HUNG / 2
+        found = ledger.gather(make_policy(ledger.vkey(), three, 2), within=3.0)
+        assert 3.0 <= time.monotonic() - start < HUNG / 2
     assert found.evidence is None and found.unmet is not None
     assert "'some' is not met: no cosignature of W0, W1" in found.unmet
     assert [(each.name, each.reason) for each in found.failures] == [("W0", "unreachable"), ("W1", "slow")]
