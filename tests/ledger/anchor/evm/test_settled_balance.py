@@ -115,11 +115,13 @@ def test_a_balance_is_proved_against_the_root_that_the_chain_has(
     found = verify_balance(made.data, keys=[ledger.vkey()], blocks=frozenset({block}))
     assert (found.balance.net, found.size) == (7, settled_at)
     assert found.anchored is not None and found.anchored.pinned
-    assert "the block you named" in balance_text(found, "bob.balance")
+    told = balance_text(found, "bob.balance")
+    assert "the block you named" in told and "by the log's word on chain 31337" in told
+    assert f"contract {deployed.lower()}" in told  # whose code the reader has to look at
     unnamed = verify_balance(made.data, keys=[ledger.vkey()])
     assert "the file's own word: name the block with --block" in balance_text(unnamed, "bob.balance")
-    told = balance_json(unnamed, "bob.balance")["anchored"]
-    assert isinstance(told, dict) and (told["block_hash"], told["pinned"]) == (block, False)
+    value = balance_json(unnamed, "bob.balance")["anchored"]
+    assert isinstance(value, dict) and (value["block_hash"], value["pinned"]) == (block, False)
     other = frozenset({"17" * 32})
     with pytest.raises(LedgerError, match="block that you named"):
         verify_balance(made.data, keys=[ledger.vkey()], blocks=other)
