@@ -129,6 +129,11 @@ class LogChecks:
         """How many parts the tombstones shown name; of more than a hundred thousand a part named twice counts twice."""
         return len(self._erased) + self._erased_more
 
+    @property
+    def last(self) -> int:
+        """The index of the last entry taken; -1 before the first."""
+        return self._at
+
     def state(self) -> JsonValue:
         """All that is needed to go on after the last entry taken; JSON of about 30 bytes a dialogue.
 

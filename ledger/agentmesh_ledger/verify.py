@@ -240,7 +240,11 @@ def evidence(
         anchors=anchored,
         claimed=() if anchors is None else tuple(anchors.claims),
         on_chain={},
-        not_shown=(*_not_shown(checks, pinned=pinned, policy=policy), *anchor_limits(anchored)),
+        not_shown=(
+            *_not_shown(checks, pinned=pinned, policy=policy),
+            *_beyond_anchors(checks, anchored),
+            *anchor_limits(anchored),
+        ),
     )
 
 
@@ -408,6 +412,14 @@ def _not_shown(checks: LogChecks, *, pinned: bool, policy: PolicyEvidence | None
         if each.disowns
     ]
     return tuple(found)
+
+
+def _beyond_anchors(checks: LogChecks, anchored: Sequence[Anchored]) -> list[str]:
+    """Which of the entries shown no anchor covers: of a dialogue that may be all of them."""
+    reach = max((each.size for each in anchored), default=0)
+    if not 0 < reach <= checks.last:
+        return []
+    return [f"that the entries shown from {reach} on existed before a block: no anchor here covers them"]
 
 
 def _parts(count: int) -> str:
