@@ -419,7 +419,9 @@ def _beyond_anchors(checks: LogChecks, anchored: Sequence[Anchored]) -> list[str
     reach = max((each.size for each in anchored), default=0)
     if not 0 < reach <= checks.last:
         return []
-    return [f"that the entries shown from {reach} on existed before a block: no anchor here covers them"]
+    return [
+        f"that the entries shown from {reach} on existed before a block: no anchor whose evidence holds covers them"
+    ]
 
 
 def _parts(count: int) -> str:
