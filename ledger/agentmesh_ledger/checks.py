@@ -387,12 +387,13 @@ class LogChecks:
             self._erased_more += 1
 
     def _selection_endings(self, dialogue: str) -> list[LedgerError]:
+        needed = self.authors.with_predecessors(self._writers)
         found = [
             LedgerError(
                 "selection", f"{author} is registered here but says nothing in the dialogue", index=index
             )
             for author, index in self._guests.items()
-            if self._writers.isdisjoint(self.authors.successors(author))
+            if author not in needed
         ]
         if self.last_kind is None:
             found.append(LedgerError("selection", f"nothing of the dialogue {shown(dialogue)} is shown"))
