@@ -130,7 +130,11 @@ def _audited(record: str, origin: str | None, at: int | None) -> tuple[Audit, bo
             header = transcript.header
             if origin is not None and origin != header.origin:
                 raise AgentMeshError("usage", f"this is the transcript of {header.origin}")
-            return _of_transcript(transcript, at), header.dialogue is None
+            audit = _of_transcript(transcript, at)
+            # Anybody can write a sound log under any name: whose this one is, only its key tells.
+            own = f"the log's key is the file's own word, {', '.join(header.vkeys)}"
+            typer.echo(f"{own}: agentmesh-verify --key holds it to the one you know", err=True)
+            return audit, header.dialogue is None
     return _of_ledger(record, origin, at), True
 
 

@@ -87,18 +87,23 @@ def prove(
     index: IndexArgument, output: OutputOption = "-", ledger: LedgerOption = None, origin: OriginOption = None
 ) -> None:
     """Prove that an entry stands in the log, as one file for others."""
+    from agentmesh_ledger.keys import KeyStore
     from agentmesh_ledger.log import Ledger
+    from agentmesh_ledger.usage.proving import cosigned_over
 
     place = find_place(ledger, origin)
     require_target(output, place.ledger)
-    with Ledger.open(place.ledger, origin=place.origin, read_only=True) as log:
+    with Ledger.open(place.ledger, origin=place.origin, keys=KeyStore(place.keys), read_only=True) as log:
         _require_entry(log, index)
-        text, vkey = log.prove(index), log.vkey()
+        # As with a transcript: what witnesses signed is worth more than what the log alone did.
+        note = cosigned_over(log, index)
+        text, vkey = log.prove(index, under=note), log.vkey()
     with output_file(output) as out:
         out.write(text.encode())
     if output != "-":
         command = f"agentmesh-verify proof {shlex.quote(output)} --key {shlex.quote(vkey)}"
-        typer.echo(f"{output}: the proof of entry {index}\n  {command}", err=True)
+        more = "" if note is None else ", under the cosigned checkpoint"
+        typer.echo(f"{output}: the proof of entry {index}{more}\n  {command}", err=True)
 
 
 @app.command("export-tiles", epilog=example("agentmesh ledger export-tiles public/desk"))

@@ -59,7 +59,7 @@ def serve(
     host, port = _address(listen)
     place = _folder(folder, keys)
     _trust(place, log or [])
-    key = place.key(name, passphrase_in(place.keys))
+    key = place.key(_named(name), passphrase_in(place.keys))
 
     def told(message: str) -> None:
         # A full disk under the operator's log, or its reader gone, must not become the answer to a client.
@@ -111,7 +111,7 @@ def key(
     from agentmesh.view.text import json_line
 
     place = _folder(folder, keys)
-    found = place.key(name, passphrase_in(place.keys))
+    found = place.key(_named(name), passphrase_in(place.keys))
     print(json_line({"name": found.name, "vkey": found.vkey}) if json else found.vkey)
 
 
@@ -119,6 +119,15 @@ def _folder(folder: Path, keys: Path | None) -> WitnessFolder:
     from agentmesh_ledger.witness.folder import WitnessFolder
 
     return WitnessFolder.at(folder, keys)
+
+
+def _named(name: str | None) -> str | None:
+    from agentmesh_ledger.text import is_origin
+
+    if name is None or is_origin(name):
+        return name
+    hint = "give it a name such as example.org/w1: printable ASCII without spaces and '+', at most 200"
+    raise AgentMeshError("usage", f"--name: {name!r} cannot name a witness", hint=hint)
 
 
 def _trust(place: WitnessFolder, vkeys: list[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentmesh.view.text import clean
 from agentmesh_ledger import JsonValue
@@ -30,11 +30,12 @@ def told_json(found: Accounts, said: Sequence[Said] = (), *, whole: bool) -> dic
 
 def told_text(found: Accounts, said: Sequence[Said] = (), *, whole: bool) -> str:
     """The accounts for people."""
-    lines = [_balance(found, each) for each in found.balances]
+    names = {str(agent): name for agent, name in found.names.items()}
+    lines = [_balance(each, names) for each in found.balances]
     if not found.balances:
         lines.append("no balances: no receipt that both sides signed")
     lines += [
-        f"account    {each.agent}  {_name(found, each.agent)}  {each.address}  (entry {index})"
+        f"account    {each.agent}  {_name(names, each.agent)}  {each.address}  (entry {index})"
         for each, index in found.bindings
     ]
     again = f", {found.repeated} of them recorded again" if found.repeated else ""
@@ -54,9 +55,9 @@ def told_text(found: Accounts, said: Sequence[Said] = (), *, whole: bool) -> str
     return "\n".join(lines)
 
 
-def _balance(found: Accounts, each: Balance) -> str:
+def _balance(each: Balance, names: Mapping[str, str]) -> str:
     return (
-        f"balance    {each.agent}  {_name(found, each.agent)}  {amount(each.net)} {each.unit}:"
+        f"balance    {each.agent}  {_name(names, each.agent)}  {amount(each.net)} {each.unit}:"
         f" {amount(each.earned)} earned, {amount(each.spent)} spent"
     )
 
@@ -66,7 +67,6 @@ def _said(said: Said) -> str:
     return f"said       {said.root}  after {said.size} entries, by entry {said.index}: {word}"
 
 
-def _name(found: Accounts, agent: str) -> str:
+def _name(names: Mapping[str, str], agent: str) -> str:
     """A name is its agent's own claim; those of another owner have none here."""
-    names = {str(key): name for key, name in found.names.items()}
     return clean(names.get(agent) or "of another log")

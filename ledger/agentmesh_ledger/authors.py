@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from agentmesh_ledger.affairs import REGISTER, REVOKE, ROTATE
@@ -111,15 +111,19 @@ class Authors:
             self.names[author] = ""  # it failed for this; once is enough
         self.lasts[author] = index
 
-    def successors(self, agent: str) -> list[str]:
-        """The agent and the keys that took its place, in order."""
-        found = {
-            agent: None
-        }  # in order, and each once: a rotation that was refused may lead back to where it began
-        while agent in self.rotated and self.rotated[agent].new not in found:
-            agent = self.rotated[agent].new
-            found[agent] = None
-        return list(found)
+    def with_predecessors(self, agents: Iterable[str]) -> set[str]:
+        """These agents and the keys whose place they took, however long ago. Time grows with the rotations, not their square."""
+        before: dict[str, list[str]] = {}
+        for each in self.rotated.values():
+            before.setdefault(each.new, []).append(each.old)
+        waiting = list(agents)
+        found = set(waiting)
+        while waiting:
+            # Each once: a rotation that was refused may lead back to where it began.
+            more = [old for old in before.get(waiting.pop(), ()) if old not in found]
+            found.update(more)
+            waiting += more
+        return found
 
     def _require_no_log_key(self, agent: str) -> None:
         if public_key(agent) in self._log_keys:

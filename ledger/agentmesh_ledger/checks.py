@@ -129,6 +129,11 @@ class LogChecks:
         """How many parts the tombstones shown name; of more than a hundred thousand a part named twice counts twice."""
         return len(self._erased) + self._erased_more
 
+    @property
+    def last(self) -> int:
+        """The index of the last entry taken; -1 before the first."""
+        return self._at
+
     def state(self) -> JsonValue:
         """All that is needed to go on after the last entry taken; JSON of about 30 bytes a dialogue.
 
@@ -382,12 +387,13 @@ class LogChecks:
             self._erased_more += 1
 
     def _selection_endings(self, dialogue: str) -> list[LedgerError]:
+        needed = self.authors.with_predecessors(self._writers)
         found = [
             LedgerError(
                 "selection", f"{author} is registered here but says nothing in the dialogue", index=index
             )
             for author, index in self._guests.items()
-            if self._writers.isdisjoint(self.authors.successors(author))
+            if author not in needed
         ]
         if self.last_kind is None:
             found.append(LedgerError("selection", f"nothing of the dialogue {shown(dialogue)} is shown"))

@@ -13,10 +13,14 @@ _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
 def shown(text: str, limit: int = 200) -> str:
-    """The text with everything that could drive a terminal or turn the reading order replaced, and cut."""
+    """The text with everything that could drive a terminal, begin a line or turn the reading order replaced, and cut."""
     cut = text if len(text) <= limit else text[:limit] + "..."
-    # Categories C*: controls, format characters (bidi overrides among them), surrogates, private use.
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c for c in cut)
+    return "".join("\N{REPLACEMENT CHARACTER}" if _acts(unicodedata.category(c)) else c for c in cut)
+
+
+def _acts(category: str) -> bool:
+    # C*: controls, format characters (bidi overrides among them), surrogates, private use; and what separates lines.
+    return category[0] == "C" or category in ("Zl", "Zp")
 
 
 def has_controls(text: str) -> bool:

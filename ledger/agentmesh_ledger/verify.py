@@ -240,7 +240,11 @@ def evidence(
         anchors=anchored,
         claimed=() if anchors is None else tuple(anchors.claims),
         on_chain={},
-        not_shown=(*_not_shown(checks, pinned=pinned, policy=policy), *anchor_limits(anchored)),
+        not_shown=(
+            *_not_shown(checks, pinned=pinned, policy=policy),
+            *_beyond_anchors(checks, anchored),
+            *anchor_limits(anchored),
+        ),
     )
 
 
@@ -284,18 +288,23 @@ def open_expected(note: str | None, keys: Sequence[VerifierKey]) -> Checkpoint |
         raise LedgerError("consistency", f"the checkpoint you brought: {error.message}") from error
 
 
-def require_pinned(signed: SignedCheckpoint, pins: Sequence[VerifierKey]) -> None:
-    """Refuses a checkpoint that none of the pinned keys signed (SPEC L-77).
+def require_pinned(signed: SignedCheckpoint, pins: Sequence[VerifierKey]) -> SignedCheckpoint:
+    """The checkpoint with the pinned keys that signed it, all where none is pinned; refused where none of them did (SPEC L-77).
 
     Raises: LedgerError(log_key).
     """
-    if pins and not set(pins) & set(signed.keys):
+    if not pins:
+        return signed
+    # Anybody can put a line of their own beneath a note, under the log's name: that key is none that the auditor named.
+    good = tuple(key for key in signed.keys if key in pins)
+    if not good:
         raise LedgerError(
             "log_key",
             "the log's key is not one of those you named",
             expected=", ".join(shown(str(pin)) for pin in pins),
             found=", ".join(str(key) for key in signed.keys),
         )
+    return SignedCheckpoint(checkpoint=signed.checkpoint, keys=good)
 
 
 def _require_header(header: Header, pins: Sequence[VerifierKey]) -> SignedCheckpoint:
@@ -305,7 +314,7 @@ def _require_header(header: Header, pins: Sequence[VerifierKey]) -> SignedCheckp
     for key in named:
         if key not in signed.keys:
             raise LedgerError("log_key", f"the header names a key of {shown(key.name)} that did not sign")
-    require_pinned(signed, pins)
+    signed = require_pinned(signed, pins)
     if header.origin != checkpoint.origin:
         raise LedgerError(
             "header",
@@ -403,6 +412,16 @@ def _not_shown(checks: LogChecks, *, pinned: bool, policy: PolicyEvidence | None
         if each.disowns
     ]
     return tuple(found)
+
+
+def _beyond_anchors(checks: LogChecks, anchored: Sequence[Anchored]) -> list[str]:
+    """Which of the entries shown no anchor covers: of a dialogue that may be all of them."""
+    reach = max((each.size for each in anchored), default=0)
+    if not 0 < reach <= checks.last:
+        return []
+    return [
+        f"that the entries shown from {reach} on existed before a block: no anchor whose evidence holds covers them"
+    ]
 
 
 def _parts(count: int) -> str:

@@ -159,6 +159,9 @@ def test_an_origin_is_short_printable_ascii_without_plus(text: str) -> None:
 @pytest.mark.spec("L-82")
 def test_text_of_a_stranger_cannot_drive_a_terminal() -> None:
     assert shown("a\x1b[31mb\u202ec\x00\n") == "a\ufffd[31mb\ufffdc\ufffd\ufffd"
+    assert (
+        shown("a\u2028verified\u2029b\x85c") == "a\ufffdverified\ufffdb\ufffdc"
+    )  # to some readers each begins a line
     assert len(shown("x" * 1000)) == 203
 
 

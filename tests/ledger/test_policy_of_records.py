@@ -105,3 +105,16 @@ def test_the_command_takes_a_policy(
     assert main([str(path), "--policy", str(tmp_path / "none")]) == 3
     assert main([str(path), "--origin", "agentmesh.local/other"]) == 2
     assert "expected agentmesh.local/other" in capsys.readouterr().err
+
+
+@pytest.mark.spec("L-77")
+def test_a_strangers_line_beneath_the_note_is_no_key_that_was_named(forge) -> None:
+    forge.begin()
+    secret = SigningKey(b"s" * 32)
+    stranger = LogKey(name=forge.key.name, public=bytes(secret.verify_key), _key=secret)
+    note = forge.checkpoint().sign(forge.key)
+    both = note + forge.checkpoint().sign(stranger).split("\n\n")[1]
+    data = forge.transcript(note=both, vkeys=(forge.key.vkey, stranger.vkey))
+    assert len(verify_transcript(io.BytesIO(data)).log_keys) == 2
+    found = verify_transcript(io.BytesIO(data), keys=[forge.key.vkey])
+    assert found.pinned and found.log_keys == (forge.key.vkey,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import queue
+import re
 import threading
 import time
 import urllib.error
@@ -19,6 +20,7 @@ from agentmesh_ledger.text import shown
 MAX_ANSWER: Final = 10_000
 """Bytes of an answer; the limit that the OpenTimestamps library means to have."""
 _CHUNK: Final = 4096
+_SECRET: Final = re.compile(r"(?<=//)[^/]*@|(?<=[?#]).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,12 @@ def plain_url(text: str) -> str:
     except ValueError:
         plain = False
     if not plain or not text.isascii() or not text.isprintable() or " " in text or len(text) > 1000:
-        raise LedgerError("refused", f"{shown(text)!r} is not the http or https URL of a server")
+        raise LedgerError(
+            "refused",
+            # What is given in the wrong place is a password more often than not.
+            f"{shown(_SECRET.sub('***', text))!r} is not the http or https URL of a server",
+            hint="No name, password or query may stand in it",
+        )
     return text.rstrip("/")
 
 

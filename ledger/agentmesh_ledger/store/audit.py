@@ -201,8 +201,7 @@ class LedgerAudit:
         if damage is not None:
             raise LedgerError("corrupt", f"the database is damaged: {shown(damage)}", path=place)
         head = choose_head(rows.heads(), self._origin, place)
-        signed = open_head(head, self._pins)
-        require_pinned(signed, self._pins)
+        signed = require_pinned(open_head(head, self._pins), self._pins)
         self._witnessed = self._judged(rows, head, signed)
         return head, signed, LogChecks(signed, expect=open_expected(self._note, signed.keys))
 

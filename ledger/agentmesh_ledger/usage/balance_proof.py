@@ -146,6 +146,10 @@ def _anchored(
     contract = facts.get("contract")
     if message.kind != ANCHOR or not _same(facts.get("size"), size) or not isinstance(contract, str):
         raise LedgerError("usage", "the entry is no anchor of the log at this size")
+    if (
+        not 0 < size <= message.index
+    ):  # whoever has the account may publish any size, and the log's key may say so
+        raise LedgerError("usage", "the anchor is of more entries than stand before it")
     found = verify_evidence(
         evidence,
         origin=message.log,

@@ -109,11 +109,11 @@ def _file(
     evidence: JsonValue,
 ) -> bytes:
     leaf = _leaf(settlement, agent, unit)
-    entry = ledger.prove(index, under=_cosigned(ledger, index))
+    entry = ledger.prove(index, under=cosigned_over(ledger, index))
     return write_balance_proof(settlement, leaf, entry=entry, keys=[ledger.vkey()], evidence=evidence)
 
 
-def _cosigned(ledger: Ledger, index: int) -> str | None:
+def cosigned_over(ledger: Ledger, index: int) -> str | None:
     """The cosigned checkpoint that covers the entry, if there is one: it says more than the log's own newest."""
     try:
         note = ledger.cosigned()

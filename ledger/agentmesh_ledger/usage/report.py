@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final
 
 from agentmesh_ledger.anchor.evidence import Anchored
 from agentmesh_ledger.report import witness_lines, witnesses_json
-from agentmesh_ledger.text import shown
+from agentmesh_ledger.text import moment, shown
 from agentmesh_ledger.usage.balance_proof import BalanceEvidence
 from agentmesh_ledger.usage.receipt import MICRO
 from agentmesh_ledger.verify import NO_POLICY
@@ -77,13 +76,10 @@ def balance_json(found: BalanceEvidence, subject: str) -> dict[str, object]:
 
 
 def _where(found: Anchored) -> str:
-    when = "" if found.time is None else f" of {_moment(found.time)}"
+    when = "" if found.time is None else f" of {moment(found.time)}"
     word = "the block you named" if found.pinned else "the file's own word: name the block with --block"
-    return f"block {found.block} {found.block_hash}{when} on chain {found.chain}, by {found.sender} ({word})"
-
-
-def _moment(seconds: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a header may name a year that no calendar has
-        return f"{seconds} s after 1970"
+    # No block says its chain, and any contract can log any sender.
+    return (
+        f"block {found.block} {found.block_hash}{when} ({word}), by the log's word on chain {found.chain},"
+        f" in the contract {found.contract} for {found.sender}"
+    )

@@ -91,7 +91,11 @@ def test_one_dialogue_is_no_whole_log_and_has_no_root(
     agentmesh("export", "20261124-aa", "--ledger", used, "-o", transcript)
     (told,) = agentmesh("accounts", transcript, "--json").lines
     assert told["root"] is None and told["receipts"] == 1
-    assert "not the whole log" in agentmesh("accounts", transcript).out
+    done = agentmesh("accounts", transcript)
+    assert "not the whole log" in done.out
+    # Nobody has named a key: the name of the log is the file's own word.
+    vkey = agentmesh("keys", used).out.split("log    ")[1].strip()
+    assert vkey in done.err and "own word" in done.err and "own word" not in agentmesh("accounts", used).err
 
 
 def test_a_damaged_transcript_gives_no_sums(

@@ -137,6 +137,14 @@ def test_a_log_gets_witnesses_one_by_one_and_its_record_then_meets_their_policy(
     done = agentmesh("verify", recorded, "--policy", policy)
     assert done.code == 0 and "not witnessed yet" not in done.out
     assert agentmesh("witness", "status", recorded).out.count("at 2") == 3
+    proof = tmp_path / "1.tlog-proof"
+    done = agentmesh("ledger", "prove", 1, "-o", proof, "--ledger", recorded)
+    assert done.code == 0 and "under the cosigned checkpoint" in done.err
+    assert verifier("proof", proof, "--policy", policy).returncode == 0
+    say(recorded)
+    done = agentmesh("ledger", "prove", told["size"], "-o", proof, "--ledger", recorded)
+    assert done.code == 0 and "cosigned" not in done.err  # nobody has cosigned that one yet
+    assert agentmesh("witness", "gather", recorded, "--within", "10").code == 0
     # Cosignatures stand beside the keys, wherever these are: a database on a server has no folder of its own.
     alone, out = tmp_path / "alone.db", tmp_path / "alone.jsonl"
     shutil.copy(recorded / ".agentmesh" / "ledger.db", alone)

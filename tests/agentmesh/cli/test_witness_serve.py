@@ -266,10 +266,10 @@ def test_trusted_logs_are_added_and_listed(agentmesh: Agentmesh, tmp_path: Path)
         (["serve", "w1", "--listen", "http://127.0.0.1:5"], 2, "is not an address"),
         (["serve", "w1", "--listen", "203.0.113.9:0"], 1, "cannot listen"),
         (["serve", "w1", "--log", "not-a-key"], 2, "this is no key of a log"),
-        (["serve", "w1", "--name", "two words"], 1, "cannot name a witness"),
+        (["serve", "w1", "--name", "two words"], 2, "cannot name a witness"),
         (["trust", "w1", "not-a-key"], 2, "this is no key of a log"),
         (["serve", "w1", "--log", "a+00000000+AAAA"], 2, "this is no key of a log"),
-        (["key", "w1", "--name", ""], 1, "cannot name a witness"),
+        (["key", "w1", "--name", ""], 2, "cannot name a witness"),
     ],
 )
 def test_what_is_given_wrong_is_told(

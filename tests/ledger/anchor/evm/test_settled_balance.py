@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,18 @@ def use(ledger: Ledger, keys: KeyStore, price: int, unit: str = "credit") -> Non
 
 
 def anchor(
-    chain: Any, deployed: str, ledger: Ledger, keys: KeyStore, other: dict[str, JsonValue] | None = None
+    chain: Any,
+    deployed: str,
+    ledger: Ledger,
+    keys: KeyStore,
+    other: dict[str, JsonValue] | None = None,
+    more: int = 0,
 ) -> tuple[str, dict[str, JsonValue]]:
-    """Publishes checkpoint and balances, and records it as `anchor push --settle` does; `other` are facts told otherwise."""
+    """Publishes checkpoint and balances, and records it as `anchor push --settle` does; `other` are facts told otherwise,
+    `more` how many entries too many are published."""
     head = parse_checkpoint(parse_note(ledger.checkpoint()).text)
     root = settlement_root(ledger, head.size)
+    head = replace(head, size=head.size + more)
     mined = chain.mine(deployed, SETTLED, first_link(ledger.origin), head.size, head.root, root)
     block, receipts = chain.block("latest")
     evidence = evidence_from_receipts(
@@ -107,11 +115,13 @@ def test_a_balance_is_proved_against_the_root_that_the_chain_has(
     found = verify_balance(made.data, keys=[ledger.vkey()], blocks=frozenset({block}))
     assert (found.balance.net, found.size) == (7, settled_at)
     assert found.anchored is not None and found.anchored.pinned
-    assert "the block you named" in balance_text(found, "bob.balance")
+    told = balance_text(found, "bob.balance")
+    assert "the block you named" in told and "by the log's word on chain 31337" in told
+    assert f"contract {deployed.lower()}" in told  # whose code the reader has to look at
     unnamed = verify_balance(made.data, keys=[ledger.vkey()])
     assert "the file's own word: name the block with --block" in balance_text(unnamed, "bob.balance")
-    told = balance_json(unnamed, "bob.balance")["anchored"]
-    assert isinstance(told, dict) and (told["block_hash"], told["pinned"]) == (block, False)
+    value = balance_json(unnamed, "bob.balance")["anchored"]
+    assert isinstance(value, dict) and (value["block_hash"], value["pinned"]) == (block, False)
     other = frozenset({"17" * 32})
     with pytest.raises(LedgerError, match="block that you named"):
         verify_balance(made.data, keys=[ledger.vkey()], blocks=other)
@@ -163,6 +173,24 @@ def test_an_anchor_that_the_log_tells_otherwise_proves_nothing(
     with pytest.raises(LedgerError) as told:
         verify_balance(canonical(forged) + b"\n", keys=[ledger.vkey()])
     assert told.value.reason in ("anchor", "usage")
+
+
+@pytest.mark.spec("L-117", "L-158")
+def test_an_anchor_of_more_entries_than_stand_before_it_proves_no_balance(
+    chain: Any, deployed: str, ledger: Ledger, keys: KeyStore
+) -> None:
+    use(ledger, keys, 7)
+    _, evidence = anchor(chain, deployed, ledger, keys, more=1_000_000)
+    value = parse(prove_balance(ledger, keys.agent("bob").id, None, author=keys.agent("host")).data[:-1])
+    assert isinstance(value, dict)
+    recorded = next(each for each in ledger.read(dialogue="log") if each.message.kind == "anchor")
+    said = {
+        "entry": ledger.prove(recorded.index),
+        "evidence": evidence,
+        "size": recorded.message.facts["size"],
+    }
+    with pytest.raises(LedgerError, match="more entries"):
+        verify_balance(canonical({**value, **said}) + b"\n", keys=[ledger.vkey()])
 
 
 @pytest.mark.spec("L-159")

@@ -96,6 +96,21 @@ def test_a_block_that_nobody_named_is_told_as_the_files_own_word(whole: bytes, s
     assert any("only the chain can tell" in each for each in named.not_shown)
 
 
+@pytest.mark.spec("L-113")
+def test_entries_that_no_anchor_covers_are_told(
+    whole: bytes, dialogue: bytes, short, publish_of, with_anchors
+) -> None:
+    def uncovered(data: bytes) -> list[str]:
+        return [each for each in verify_transcript(io.BytesIO(data)).not_shown if "covers" in each]
+
+    assert len(uncovered(whole)) == 1 and "from 3 on" in uncovered(whole)[0]
+    assert uncovered(dialogue) == [] == uncovered(short.transcript())
+    # The registration alone was published: nothing of what the dialogue says.
+    line = publish_of(short).line(1, dialogue=True).encode()
+    said = uncovered(with_anchors(short.transcript(D1, dialogue="d1"), [line]))
+    assert len(said) == 1 and "from 1 on" in said[0]
+
+
 @pytest.mark.spec("L-112")
 def test_a_block_that_was_named_is_pinned_and_one_that_holds_no_anchor_fails(whole: bytes, short) -> None:
     name = block_of(whole)
