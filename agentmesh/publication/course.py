@@ -167,7 +167,7 @@ class Publication:
                     else "the last anchor is not sent yet"
                 )
                 told = f"{what}: the next run goes on with it; `agentmesh anchor status` shows it"
-                self._listen(Notice(text=told))
+                self._listen(Notice(text=told, unseen=True))
 
     async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
         step = await self._tried(call)
@@ -195,7 +195,7 @@ class Publication:
         except LedgerError as error:
             if error.reason in _BRANCHED:
                 self._branched = error
-            self._tell("failure", Notice(text=str(error)), str(error))
+            self._tell("failure", Notice(text=str(error), unseen=True), str(error))
             return None
 
     def _tell(self, kind: str, event: Anchored | Witnessed | Notice, said: object) -> None:

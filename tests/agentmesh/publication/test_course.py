@@ -257,6 +257,7 @@ async def test_an_anchor_that_is_not_deep_in_time_is_told_to_be_gone_on_with() -
     async with published(publication(log, heard, anchors=anchors, within=1.5)):
         log.size = 7
     assert isinstance(heard[-1], Notice) and heard[-1].text.startswith("the anchor is not deep enough yet")
+    assert heard[-1].unseen
     assert [event.state for event in heard if isinstance(event, Anchored)] == ["waiting", "pending"]
 
 
@@ -306,7 +307,7 @@ async def test_another_branch_found_on_the_way_is_told_at_once_and_raised_at_the
             witnesses.error = error
             log.size = 7
             await until(lambda: bool(heard))
-            assert heard == [Notice(text="a witness holds another branch")]
+            assert heard == [Notice(text="a witness holds another branch", unseen=True)]
     assert caught.value is error
     assert log.shown == []  # and nothing of it is anchored either
 
@@ -317,7 +318,7 @@ async def test_a_ledger_that_cannot_be_written_is_told_once() -> None:
     async with published(publication(log, heard, anchors=anchors)):
         anchors.error = LedgerError("failed", "the disk is full")
         log.size = 7
-    assert heard.count(Notice(text="the disk is full")) == 1
+    assert heard.count(Notice(text="the disk is full", unseen=True)) == 1
 
 
 async def test_what_the_body_raises_comes_out_as_it_is() -> None:
