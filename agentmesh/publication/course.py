@@ -6,6 +6,7 @@ lost either: the ledger keeps beside its key what was sent and what was cosigned
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ _HURRY: Final = (
     5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
 )
 _NOTHING: Final = -1  # no size of a log
+_NUMBER: Final = re.compile(r"[0-9][0-9.,]*")
 _BRANCHED: Final = frozenset({"rollback", "forked"})
 _REFUSED: Final = (
     "Nothing was recorded. Put the newest copy of the database and of its keys back; "
@@ -173,7 +175,8 @@ class Publication:
         step = await self._tried(call)
         self._is_under_way = step is not None and step.tx is not None and step.state in ("pending", "waiting")
         if step is not None:
-            why = step.message if step.state in ("waiting", "blocked") else ""
+            # Each block has another fee: while one is too high, a mesh that is served would say so a line a block.
+            why = _NUMBER.sub("", step.message) if step.state in ("waiting", "blocked") else ""
             self._tell("anchor", step, (step.state, step.size, step.tx, step.block, why))
         return step
 

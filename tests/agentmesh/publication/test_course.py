@@ -61,6 +61,7 @@ class Chain:
     hold_first: threading.Event | None = None
     closed: bool = False
     tx: str | None = "0x01"
+    why: Iterator[str] = field(default_factory=lambda: iter(()))
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
@@ -87,7 +88,7 @@ class Chain:
         size = self.log.size
         if state == "recorded":
             self.log.size += 1  # the anchor's own entry
-        return Anchored(state=state, size=size, tx=self.tx)
+        return Anchored(state=state, size=size, tx=self.tx, message=next(self.why, ""))
 
 
 def publication(
@@ -310,6 +311,17 @@ async def test_another_branch_found_on_the_way_is_told_at_once_and_raised_at_the
             assert heard == [Notice(text="a witness holds another branch", unseen=True)]
     assert caught.value is error
     assert log.shown == []  # and nothing of it is anchored either
+
+
+async def test_a_fee_that_is_another_in_each_block_is_told_once_and_another_reason_anew() -> None:
+    log, heard = Log(), list[Event]()
+    why = ["the base fee is 61.5 gwei, above 50", "the base fee is 60 gwei, above 50", "the node is away"]
+    anchors = Chain(log, states=iter(["waiting"] * 3 + ["recorded"]), why=iter(why))
+    shown = publication(log, heard, anchors=anchors)
+    async with published(shown):
+        log.size = 7
+        await shown.finish()
+    assert [each.message for each in heard if isinstance(each, Anchored)] == [why[0], why[2], ""]
 
 
 async def test_a_ledger_that_cannot_be_written_is_told_once() -> None:
