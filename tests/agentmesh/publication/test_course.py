@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ class Cosigners:
     silent: tuple[str, ...] = ()
     error: LedgerError | None = None
     gathered: threading.Event = field(default_factory=threading.Event)
+    hold: threading.Event | None = None
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
@@ -45,6 +48,8 @@ class Cosigners:
     def gather(self) -> Witnessed:
         if self.error is not None:
             raise self.error
+        if self.hold is not None:
+            self.hold.wait(30)
         self.log.shown.append(f"cosigned {self.log.size}")
         self.gathered.set()
         missing = {} if self.met else {"two": "it is down"}
@@ -289,6 +294,39 @@ async def test_whoever_is_cancelled_still_has_the_last_checkpoint_cosigned() -> 
             scope.cancel()
             await anyio.sleep(30)
     assert log.shown == ["waiting 7", "pending 7", "recorded 7", "cosigned 8"]
+
+
+async def test_whoever_is_cancelled_waits_for_no_witness_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmesh.publication.course._HURRY", 0.05)
+    log, heard, held = Log(), list[Event](), threading.Event()
+    try:
+        with anyio.fail_after(20), anyio.CancelScope() as scope:
+            async with published(publication(log, heard, witnesses=Cosigners(log, hold=held))):
+                log.size = 7
+                scope.cancel()
+                await anyio.sleep(30)
+        assert scope.cancelled_caught and log.shown == []
+        assert [event.unseen for event in heard if isinstance(event, Notice)] == [True]
+    finally:
+        held.set()
+
+
+def test_a_call_that_nobody_waits_for_does_not_keep_the_process(python_environment: dict[str, str]) -> None:
+    program = """
+import threading, anyio
+from agentmesh.publication.course import _in_thread
+
+async def main():
+    with anyio.move_on_after(0.1):
+        await _in_thread(lambda: threading.Event().wait(600))
+
+anyio.run(main)
+print("over")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=python_environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
 
 
 async def test_a_policy_that_is_not_met_is_told_and_no_error() -> None:
