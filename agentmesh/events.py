@@ -132,9 +132,13 @@ class Compacted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something a person should know that is no part of the record: a reconnect, a missing tool."""
+    """Something a person should know that is no part of the record: a reconnect, a missing tool.
+
+    `unseen`: because of it witnesses or a chain may not see the record to its end.
+    """
 
     text: str
+    unseen: bool = False
 
 
 AnchorState: TypeAlias = Literal["pending", "waiting", "blocked", "recorded"]

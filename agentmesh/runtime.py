@@ -31,7 +31,7 @@ from agentmesh.mesh import Mesh
 from agentmesh.mesh.peers import remote_peers
 from agentmesh.outside import Outside, pin_file
 from agentmesh.prompt import Said
-from agentmesh.publication import Publication, open_publication, published, told_at
+from agentmesh.publication import Publication, open_publication, published, told_of_chain
 from agentmesh.recorder import APPROVALS, HOST, Recorder
 from agentmesh.toolbox import Servers, ToolsChanged, open_servers, recheck
 from agentmesh_ledger import JsonValue, KeyStore
@@ -416,7 +416,7 @@ async def _open_log(
     stack.callback(log.close)
     publication = await open_publication(mesh, log, keys, listen)
     if publication is not None:
-        with told_at(mesh, "anchor.contract"):
+        with told_of_chain(mesh):
             await stack.enter_async_context(published(publication))
     return log, publication
 

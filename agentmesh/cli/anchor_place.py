@@ -102,14 +102,14 @@ def status(
         answering(),
         Ledger.open(place.ledger, origin=place.origin, keys=store, read_only=True) as log,
     ):
-        found = survey(log, node, Journal(journal_path(store, log.origin)), contract=address)
-        size = log.size
-    for each in found:
-        if json:
-            print(json_line({**asdict(each), "size": size, "sound": each.sound}))
-        else:
-            print("\n".join(survey_lines(each, size)))
-    if not found:
+        size, sound = log.size, list[bool]()
+        for each in survey(log, node, Journal(journal_path(store, log.origin)), contract=address):
+            sound.append(each.sound)
+            if json:
+                print(json_line({**asdict(each), "size": size, "sound": each.sound}))
+            else:
+                print("\n".join(survey_lines(each, size)))
+    if not sound:
         print("nothing was anchored on this chain yet", file=sys.stderr)
-    if not all(each.sound for each in found):
+    if not all(sound):
         raise typer.Exit(FAILED)

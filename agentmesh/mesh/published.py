@@ -10,6 +10,7 @@ from agentmesh.mesh.lines import KeyPath, Places
 from agentmesh.mesh.spec import AnchorSpec
 from agentmesh_ledger import LedgerError
 from agentmesh_ledger.anchor.account import parse_address
+from agentmesh_ledger.anchor.fees import wei
 
 
 def anchor_mistakes(spec: AnchorSpec, places: Places) -> Iterator[Mistake]:
@@ -35,3 +36,7 @@ def anchor_mistakes(spec: AnchorSpec, places: Places) -> Iterator[Mistake]:
         parse_address(spec.contract)
     except LedgerError as error:
         yield at("contract", "bad_value", error.message)
+    try:
+        wei(spec.max_fee_gwei)
+    except LedgerError:
+        yield at("max_fee_gwei", "bad_value", "must be at least 0.000000001: a gwei has no smaller part")

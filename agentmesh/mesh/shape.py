@@ -31,6 +31,7 @@ _WORDS: Final = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "is_instance_of": "must be a number",
     "finite_number": "must be a finite number",
     "bool_type": "must be true or false",
     "tuple_type": 'must be a list, for example ["one", "two"]',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentmesh.publication.course import Publication, published
-from agentmesh.publication.opening import open_publication, told_at
+from agentmesh.publication.opening import open_publication, told_of_chain
 from agentmesh.publication.ports import Anchors, Witnesses
 
-__all__ = ["Anchors", "Publication", "Witnesses", "open_publication", "published", "told_at"]
+__all__ = ["Anchors", "Publication", "Witnesses", "open_publication", "published", "told_of_chain"]

@@ -6,12 +6,16 @@ lost either: the ledger keeps beside its key what was sent and what was cosigned
 
 from __future__ import annotations
 
+import re
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeVar
 
 import anyio
-import anyio.to_thread
+import anyio.from_thread
+import anyio.lowlevel
 
 from agentmesh.events import Anchored, Listener, Notice, Witnessed
 from agentmesh.publication.ports import Anchors, Witnesses
@@ -22,6 +26,7 @@ _HURRY: Final = (
     5.0  # what is left of an end that somebody waits for: a transaction goes out, its blocks do not come
 )
 _NOTHING: Final = -1  # no size of a log
+_NUMBER: Final = re.compile(r"[0-9][0-9.,]*")
 _BRANCHED: Final = frozenset({"rollback", "forked"})
 _REFUSED: Final = (
     "Nothing was recorded. Put the newest copy of the database and of its keys back; "
@@ -121,9 +126,7 @@ class Publication:
                     )
         finally:
             if self._witnesses is not None:
-                with anyio.CancelScope(shield=True):
-                    async with self._gathering:
-                        await self._gather(last=True)
+                await self._gather_last(hurry=hurry)
         if self._branched is not None:
             raise self._branched
 
@@ -167,13 +170,40 @@ class Publication:
                     else "the last anchor is not sent yet"
                 )
                 told = f"{what}: the next run goes on with it; `agentmesh anchor status` shows it"
-                self._listen(Notice(text=told))
+                self._listen(Notice(text=told, unseen=True))
+
+    async def _gather_last(self, *, hurry: bool) -> None:
+        """Whoever is cancelled meanwhile still has it done, within what a hurry leaves of the witnesses' own time."""
+        over = anyio.Event()
+        kept = anyio.CancelScope(shield=True)
+
+        async def gather() -> None:
+            try:
+                with kept:
+                    async with self._gathering:
+                        await self._gather(last=True)
+                if kept.cancelled_caught:
+                    told = "the last checkpoint was not cosigned in time: the next run asks for it, and so does `agentmesh witness gather`"
+                    self._listen(Notice(text=told, unseen=True))
+            finally:
+                over.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(gather, name="gather the last cosignatures")
+            try:
+                if hurry:
+                    kept.deadline = anyio.current_time() + _HURRY
+                await over.wait()
+            except anyio.get_cancelled_exc_class():
+                kept.deadline = anyio.current_time() + _HURRY
+                raise
 
     async def _step(self, call: Callable[[], Anchored | None]) -> Anchored | None:
         step = await self._tried(call)
         self._is_under_way = step is not None and step.tx is not None and step.state in ("pending", "waiting")
         if step is not None:
-            why = step.message if step.state in ("waiting", "blocked") else ""
+            # Each block has another fee: while one is too high, a mesh that is served would say so a line a block.
+            why = _NUMBER.sub("", step.message) if step.state in ("waiting", "blocked") else ""
             self._tell("anchor", step, (step.state, step.size, step.tx, step.block, why))
         return step
 
@@ -195,7 +225,7 @@ class Publication:
         except LedgerError as error:
             if error.reason in _BRANCHED:
                 self._branched = error
-            self._tell("failure", Notice(text=str(error)), str(error))
+            self._tell("failure", Notice(text=str(error), unseen=True), str(error))
             return None
 
     def _tell(self, kind: str, event: Anchored | Witnessed | Notice, said: object) -> None:
@@ -236,5 +266,22 @@ async def published(publication: Publication) -> AsyncIterator[Publication]:
 
 
 async def _in_thread(call: Callable[[], Result]) -> Result:
-    # Whoever is cancelled does not wait: the ledger's own calls may be cut at any point, as by a crash.
-    return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+    """What the call gives. Whoever is cancelled does not wait: the ledger's own calls may be cut at any point, as by a crash.
+
+    A daemon's thread, unlike those that anyio keeps: Python's end would wait for a witness or a node that hangs.
+    """
+    done = anyio.Event()
+    token = anyio.lowlevel.current_token()
+    given: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            given.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
+            given.set_exception(error)
+        with suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            anyio.from_thread.run_sync(done.set, token=token)
+
+    threading.Thread(target=work, name="eyes outside", daemon=True).start()
+    await done.wait()
+    return given.result()

@@ -58,7 +58,7 @@ def _opened(mesh: Mesh, ledger: Ledger, keys: KeyStore, listen: Listener) -> Pub
 
 
 def _witnesses(mesh: Mesh, spec: WitnessSpec, ledger: Ledger) -> LogWitnesses:
-    with told_at(mesh, "witness.policy"):
+    with _told_at(mesh, "witness.policy"):
         policy = witness_policy(place(mesh.folder, spec.policy), ledger.vkey())
     return LogWitnesses(ledger, policy, within=spec.within)
 
@@ -72,25 +72,24 @@ def _anchors(mesh: Mesh, spec: AnchorSpec, ledger: Ledger, keys: KeyStore) -> An
     from agentmesh_ledger.anchor.progress import parse_every
 
     if spec.keystore is not None:
-        with told_at(mesh, "anchor.keystore"):
+        with _told_at(mesh, "anchor.keystore"):
             passphrase = _passphrase(mesh, spec)
             account = account_from_keystore(place(mesh.folder, spec.keystore), passphrase)
     else:
-        with told_at(mesh, "anchor.key_env"):
+        with _told_at(mesh, "anchor.key_env"):
             account = account_from_environment(spec.key_env or "")
-    with told_at(mesh, "anchor.rpc" if spec.rpc else "anchor.rpc_env"):
+    with _told_at(mesh, "anchor.rpc" if spec.rpc else "anchor.rpc_env"):
         chain = Chain.connect(_address(spec), timeout=min(_ANSWER, spec.within), chain_id=spec.chain)
-    with told_at(mesh, "anchor.contract"):
-        anchorer = Anchorer(
-            ledger,
-            keys.agent(HOST),
-            chain,
-            account,
-            spec.contract,
-            Journal(journal_path(keys, ledger.origin)),
-            confirmations=spec.confirmations,
-            max_fee_gwei=spec.max_fee_gwei,
-        )
+    anchorer = Anchorer(
+        ledger,
+        keys.agent(HOST),
+        chain,
+        account,
+        spec.contract,
+        Journal(journal_path(keys, ledger.origin)),
+        confirmations=spec.confirmations,
+        max_fee_gwei=spec.max_fee_gwei,
+    )
     return LogAnchors(anchorer, chain, parse_every(spec.every))
 
 
@@ -117,12 +116,29 @@ def _passphrase(mesh: Mesh, spec: AnchorSpec) -> Callable[[], bytes]:
 
 
 @contextmanager
-def told_at(mesh: Mesh, key: str) -> Iterator[None]:
+def _told_at(mesh: Mesh, key: str) -> Iterator[None]:
     """Tells what only running shows of a key as loading tells its mistakes: with file and line."""
     try:
         yield
     except LedgerError as error:
         if error.reason not in _OF_THE_FILE:
             raise
-        mistake = Mistake(reason=error.reason, key=key, line=mesh.lines.get(key), text=str(error))
-        raise MeshFileError(mesh.path, (mistake,)) from error
+        raise _mistake(mesh, key, error) from error
+
+
+@contextmanager
+def told_of_chain(mesh: Mesh) -> Iterator[None]:
+    """Tells at its line that the node is of another chain, or has no contract of ours where the file says."""
+    try:
+        yield
+    except LedgerError as error:
+        if error.reason != "refused":
+            raise
+        # Two numbers are those of two chains.
+        key = "anchor.contract" if error.expected is None else "anchor.chain"
+        raise _mistake(mesh, key, error) from error
+
+
+def _mistake(mesh: Mesh, key: str, error: LedgerError) -> MeshFileError:
+    mistake = Mistake(reason=error.reason, key=key, line=mesh.lines.get(key), text=str(error))
+    return MeshFileError(mesh.path, (mistake,))

@@ -48,13 +48,17 @@ def plain_line(event: Event) -> str | None:
         case Compacted():
             return f"[{event.index}] {compaction(event)}"
         case Notice():
-            return f"note: {hanging(event.text, _INDENT)}"
+            return _note(event.text)
         case Witnessed():
             return witnessed(event)
         case Anchored():
             return anchored(event)
         case Ended() | TurnStarted() | Prompted() | Draft():
             return None
+
+
+def _note(text: str) -> str:
+    return f"note: {hanging(text, _INDENT)}"
 
 
 def prompt_lines(event: Prompted) -> str:
@@ -137,12 +141,15 @@ class QuietLines:
         self._out = out
         self._witnessed: Witnessed | None = None
         self._anchored: Anchored | None = None
+        self._unseen: dict[str, None] = {}
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Witnessed):
             self._witnessed = event
         elif isinstance(event, Anchored):
             self._anchored = event
+        elif isinstance(event, Notice) and event.unseen:
+            self._unseen[event.text] = None
 
     def __enter__(self) -> Self:
         return self
@@ -152,5 +159,7 @@ class QuietLines:
     ) -> None:
         if self._anchored is not None and self._anchored.state != "recorded":
             self._out(anchored(self._anchored))
+        for text in self._unseen:
+            self._out(_note(text))
         if self._witnessed is not None and not self._witnessed.met:
             self._out(witnessed(self._witnessed))

@@ -56,15 +56,27 @@ class Survey:
 
 def survey(
     ledger: Ledger, chain: Chain, journal: Journal, *, contract: str | None = None
-) -> tuple[Survey, ...]:
+) -> Iterator[Survey]:
     """How the anchors of a log stand on the node's chain, for each account and contract that the journal or the ledger knows.
 
-    Raises: LedgerError(node, refused); (rollback, forked) where the chain holds another log than the ledger.
+    Raises: LedgerError(node, refused); (rollback, forked), once all others are given, where one holds another log than the
+    ledger: after a loss that was accepted, the account of before does for ever, and the one of now is of interest.
     """
     number, head = chain.id(), chain.head()
     targets = dict.fromkeys((*journal.targets(number), *_recorded(ledger, number)))
     wanted = [each for each in targets if contract in (None, each.contract)]
-    return tuple(_survey(ledger, chain, journal, each, head) for each in wanted)
+    other: LedgerError | None = None
+    for each in wanted:
+        try:
+            found = _survey(ledger, chain, journal, each, head)
+        except LedgerError as error:
+            if error.reason not in ("rollback", "forked"):
+                raise
+            other = other or error
+        else:
+            yield found
+    if other is not None:
+        raise other
 
 
 def _recorded(ledger: Ledger, chain: int) -> Iterator[Target]:

@@ -83,6 +83,7 @@ def test_a_fee_is_the_number_that_is_written(folder: Path) -> None:
         ('max_fee_gwei = "50"', "bad_value", "anchor.max_fee_gwei"),
         ("max_fee_gwei = true", "bad_value", "anchor.max_fee_gwei"),
         ("max_fee_gwei = nan", "bad_value", "anchor.max_fee_gwei"),
+        ("max_fee_gwei = 1e-12", "bad_value", "anchor.max_fee_gwei"),
         ("chain = 0", "bad_value", "anchor.chain"),
         ("within = 0.0", "bad_value", "anchor.within"),
         ('contact = "0x"', "unknown_key", "anchor.contact"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ class Cosigners:
     silent: tuple[str, ...] = ()
     error: LedgerError | None = None
     gathered: threading.Event = field(default_factory=threading.Event)
+    hold: threading.Event | None = None
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
@@ -45,6 +48,8 @@ class Cosigners:
     def gather(self) -> Witnessed:
         if self.error is not None:
             raise self.error
+        if self.hold is not None:
+            self.hold.wait(30)
         self.log.shown.append(f"cosigned {self.log.size}")
         self.gathered.set()
         missing = {} if self.met else {"two": "it is down"}
@@ -61,6 +66,7 @@ class Chain:
     hold_first: threading.Event | None = None
     closed: bool = False
     tx: str | None = "0x01"
+    why: Iterator[str] = field(default_factory=lambda: iter(()))
 
     def require_continued(self) -> tuple[str, ...]:
         if self.error is not None:
@@ -87,7 +93,7 @@ class Chain:
         size = self.log.size
         if state == "recorded":
             self.log.size += 1  # the anchor's own entry
-        return Anchored(state=state, size=size, tx=self.tx)
+        return Anchored(state=state, size=size, tx=self.tx, message=next(self.why, ""))
 
 
 def publication(
@@ -257,6 +263,7 @@ async def test_an_anchor_that_is_not_deep_in_time_is_told_to_be_gone_on_with() -
     async with published(publication(log, heard, anchors=anchors, within=1.5)):
         log.size = 7
     assert isinstance(heard[-1], Notice) and heard[-1].text.startswith("the anchor is not deep enough yet")
+    assert heard[-1].unseen
     assert [event.state for event in heard if isinstance(event, Anchored)] == ["waiting", "pending"]
 
 
@@ -289,6 +296,39 @@ async def test_whoever_is_cancelled_still_has_the_last_checkpoint_cosigned() -> 
     assert log.shown == ["waiting 7", "pending 7", "recorded 7", "cosigned 8"]
 
 
+async def test_whoever_is_cancelled_waits_for_no_witness_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmesh.publication.course._HURRY", 0.05)
+    log, heard, held = Log(), list[Event](), threading.Event()
+    try:
+        with anyio.fail_after(20), anyio.CancelScope() as scope:
+            async with published(publication(log, heard, witnesses=Cosigners(log, hold=held))):
+                log.size = 7
+                scope.cancel()
+                await anyio.sleep(30)
+        assert scope.cancelled_caught and log.shown == []
+        assert [event.unseen for event in heard if isinstance(event, Notice)] == [True]
+    finally:
+        held.set()
+
+
+def test_a_call_that_nobody_waits_for_does_not_keep_the_process(python_environment: dict[str, str]) -> None:
+    program = """
+import threading, anyio
+from agentmesh.publication.course import _in_thread
+
+async def main():
+    with anyio.move_on_after(0.1):
+        await _in_thread(lambda: threading.Event().wait(600))
+
+anyio.run(main)
+print("over")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=python_environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
+
+
 async def test_a_policy_that_is_not_met_is_told_and_no_error() -> None:
     log, heard = Log(), list[Event]()
     async with published(publication(log, heard, witnesses=Cosigners(log, met=False))):
@@ -306,9 +346,20 @@ async def test_another_branch_found_on_the_way_is_told_at_once_and_raised_at_the
             witnesses.error = error
             log.size = 7
             await until(lambda: bool(heard))
-            assert heard == [Notice(text="a witness holds another branch")]
+            assert heard == [Notice(text="a witness holds another branch", unseen=True)]
     assert caught.value is error
     assert log.shown == []  # and nothing of it is anchored either
+
+
+async def test_a_fee_that_is_another_in_each_block_is_told_once_and_another_reason_anew() -> None:
+    log, heard = Log(), list[Event]()
+    why = ["the base fee is 61.5 gwei, above 50", "the base fee is 60 gwei, above 50", "the node is away"]
+    anchors = Chain(log, states=iter(["waiting"] * 3 + ["recorded"]), why=iter(why))
+    shown = publication(log, heard, anchors=anchors)
+    async with published(shown):
+        log.size = 7
+        await shown.finish()
+    assert [each.message for each in heard if isinstance(each, Anchored)] == [why[0], why[2], ""]
 
 
 async def test_a_ledger_that_cannot_be_written_is_told_once() -> None:
@@ -317,7 +368,7 @@ async def test_a_ledger_that_cannot_be_written_is_told_once() -> None:
     async with published(publication(log, heard, anchors=anchors)):
         anchors.error = LedgerError("failed", "the disk is full")
         log.size = 7
-    assert heard.count(Notice(text="the disk is full")) == 1
+    assert heard.count(Notice(text="the disk is full", unseen=True)) == 1
 
 
 async def test_what_the_body_raises_comes_out_as_it_is() -> None:

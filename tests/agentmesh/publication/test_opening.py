@@ -11,8 +11,10 @@ from nacl.signing import SigningKey
 
 from agentmesh.errors import MeshFileError
 from agentmesh.mesh import load_mesh
+from agentmesh.publication import told_of_chain
 from agentmesh.publication.witnesses import needed, witness_policy
 from agentmesh.runtime import run_dialogue
+from agentmesh_ledger.errors import LedgerError
 from agentmesh_ledger.log import Ledger
 from agentmesh_ledger.note import VerifierKey
 from agentmesh_ledger.policy import parse_policy
@@ -108,6 +110,27 @@ async def test_what_the_anchor_lacks_is_told_at_its_line_and_secrets_are_not(
     told = await refused(_ANCHOR + lines + "\n")
     assert where in told and what in told
     assert SECRET[:-3] not in told and "secret-token" not in told
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (LedgerError("refused", "another chain", expected="1", found="5"), ":8: anchor.chain: "),
+        (LedgerError("refused", "no contract of ours"), ":7: anchor.contract: "),
+        (LedgerError("unreadable", "the journal is damaged"), None),
+    ],
+)
+def test_what_the_node_shows_to_be_wrong_is_told_at_its_line_and_nothing_else_is(
+    tmp_path: Path, error: LedgerError, where: str | None
+) -> None:
+    (tmp_path / "mesh.toml").write_text(
+        f'{_MESH}{_ANCHOR}chain = 1\nrpc = "http://127.0.0.1:1"\nkey_env = "DESK_KEY"\n'
+    )
+    (tmp_path / "steps.json").write_text("[]")
+    mesh = load_mesh(tmp_path)
+    with pytest.raises((LedgerError, MeshFileError)) as caught, told_of_chain(mesh):
+        raise error
+    assert (caught.value is error) if where is None else (where in str(caught.value))
 
 
 def policy_text(tmp_path: Path, *rest: str) -> bytes:

@@ -353,6 +353,15 @@ def test_the_commands_for_a_database_name_the_log_and_where_its_keys_are(keys: s
         ((), []),
         ((WELL_SEEN, WELL_ANCHORED), []),
         ((UNSEEN, WELL_SEEN), []),
+        ((Notice(text="a reconnect"), WELL_SEEN), []),
+        (
+            (
+                Notice(text="the disk is full", unseen=True),
+                WELL_SEEN,
+                Notice(text="the disk is full", unseen=True),
+            ),
+            ["note: the disk is full"],
+        ),
         (
             (WELL_ANCHORED, WELL_SEEN, NOT_SENT, UNSEEN),
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agentmesh_ledger import Draft, LedgerError
+from agentmesh_ledger.anchor.account import Account
 from agentmesh_ledger.anchor.journal import Journal
 from agentmesh_ledger.anchor.survey import Survey, survey
 
@@ -73,7 +74,7 @@ def test_without_the_journal_the_log_says_where_to_look_and_a_made_up_entry_says
     (found,) = survey(desk.ledger, desk.chain(), Journal(desk.folder / "none" / "anchors"))
     assert (found.sender, found.held, found.anchors) == (desk.account.address, 2, ())
     assert not (desk.folder / "none").exists()
-    assert survey(desk.ledger, desk.chain(), desk.journal, contract="0x" + "11" * 20) == ()
+    assert not list(survey(desk.ledger, desk.chain(), desk.journal, contract="0x" + "11" * 20))
 
 
 def test_a_log_that_the_chain_has_more_of_is_no_survey(desk: Desk, node: Node) -> None:
@@ -85,7 +86,28 @@ def test_a_log_that_the_chain_has_more_of_is_no_survey(desk: Desk, node: Node) -
     restored = Restored(desk, old)
     try:
         with pytest.raises(LedgerError) as caught:
-            survey(restored.ledger, desk.chain(), desk.journal)
+            list(survey(restored.ledger, desk.chain(), desk.journal))
         assert caught.value.reason == "rollback"
+    finally:
+        restored.close()
+
+
+def test_after_a_loss_that_was_accepted_the_account_of_now_is_told_before_the_other_is(
+    desk: Desk, node: Node, other_account: Account
+) -> None:
+    from .test_continued import Restored, copied
+
+    old = copied(desk, "old")
+    desk.say()
+    settle(desk.anchorer(), node)
+    restored = Restored(desk, old)
+    try:
+        done = settle(restored.anchorer(account=other_account, journal=desk.journal), node)
+        found = survey(restored.ledger, desk.chain(), desk.journal)
+        told = next(found)
+        assert (told.sender, told.held, told.sound) == (other_account.address, done.size, True)
+        with pytest.raises(LedgerError) as caught:
+            next(found)
+        assert caught.value.reason in ("rollback", "forked")
     finally:
         restored.close()
