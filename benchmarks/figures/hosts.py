@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult
 
 from agentmesh.serving.signing import signed_transport
+from agentmesh_ledger.log import Ledger
 from figures.calls import ANSWER, Kind, Transport, signing_side
 
 SERVER: Final = Path(__file__).with_name("calls.py")
@@ -105,6 +106,9 @@ async def times_in_turn(
                 _require(result, str(number + 1))
                 if number >= warm:
                     taken[kind].append(seconds)
+    for kind in taken:
+        if kind not in ("plain", "unrecorded"):
+            _require_recorded(folder / f"{transport}-{kind}", warm + calls)
     return taken
 
 
@@ -113,6 +117,14 @@ def _require(result: CallToolResult, text: str) -> None:
     said = "".join(getattr(each, "text", "") for each in result.content)
     if result.is_error or said != text:
         raise RuntimeError(f"wanted {text!r}, was told {said!r}")
+
+
+def _require_recorded(folder: Path, calls: int) -> None:
+    """Both sides have every request and every result in their ledgers; a benchmark of less would say nothing."""
+    for side in ("client", "server"):
+        with Ledger.open(folder / side / "ledger.db", read_only=True) as ledger:
+            if ledger.size < 2 * calls:
+                raise RuntimeError(f"the {side} recorded {ledger.size} entries of {calls} calls")
 
 
 class Assistants:

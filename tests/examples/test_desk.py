@@ -45,7 +45,7 @@ def test_the_run_tells_what_went_through_the_model_and_what_did_not(
     )
     assert end["tokens"] == output > 0 and end["reused_tokens"] == reused > 0
     assert end["evaluated_tokens"] == prompts - reused + output - len(made)  # the last of each is only chosen
-    assert end["tokens_per_second"] > 1
+    assert end["tokens_per_second"] > 0
     told = command("run", "examples/desk", "What is 17 * 23?", "--ledger", run.ledger)
     line = next(each for each in told.stderr.splitlines() if each.startswith("Done. "))
     assert re.search(

@@ -29,6 +29,5 @@ def test_each_figure_of_the_benchmark_is_measured(
     names = [*ours, "mesh64_per_plain"]
     assert [line.split()[0] for line in lines[1:6]] == names
     assert all(found[name] > 0 and found["said"][name] for name in names)
-    # A statement is more work than none; were it not, nothing would have been signed.
-    assert found["signed_stdio_per_plain"] > 1
+    # Their statements are demanded, and counted in both ledgers, by the benchmark itself.
     assert list(tmp_path.iterdir()) == []
