@@ -184,7 +184,7 @@ def _too_long(url: str, limit: int) -> LedgerError:
     return LedgerError("tile", f"the file is longer than {limit} bytes", path=shown(url))
 
 
-class _TimedReader(io.RawIOBase):
+class TimedReader(io.RawIOBase):
     """What a socket sends, up to a point in time. The socket's own timeout starts anew with each byte."""
 
     def __init__(self, source: socket.socket, whole: float) -> None:
@@ -218,7 +218,7 @@ class _TimedSocket:
         self.close = source.close
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_TimedReader(self._source, self._whole))
+        return io.BufferedReader(TimedReader(self._source, self._whole))
 
 
 def bounded_opener(whole: float) -> urllib.request.OpenerDirector:

@@ -44,11 +44,11 @@ class Rpc:
             import requests
             from web3.providers.rpc import HTTPProvider
 
-            from agentmesh_ledger.anchor.moment import PromptAdapter
+            from agentmesh_ledger.anchor.adapter import TimedAdapter
         self._failures = requests.exceptions
         self._session = requests.Session()
         for scheme in ("http://", "https://"):
-            self._session.mount(scheme, PromptAdapter())
+            self._session.mount(scheme, TimedAdapter())
         self._session.hooks["response"].append(self._bound)
         # No retries in there: whoever asks decides, and a step must stay short.
         self._node = HTTPProvider(
